@@ -1,0 +1,27 @@
+"""Sharpness-Aware Minimization that cannot hallucinate.
+
+The names below are loaded at first use, so that `samirage report` can rebuild a page without importing torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from samirage._version import __version__
+
+if TYPE_CHECKING:
+    from samirage.optim import SAM, StepRecord
+    from samirage.sam import WarmStart
+
+_HOME = {"SAM": "samirage.optim", "StepRecord": "samirage.optim", "WarmStart": "samirage.sam"}
+
+__all__ = ["SAM", "StepRecord", "WarmStart", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'samirage' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

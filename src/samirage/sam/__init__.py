@@ -1,0 +1,40 @@
+"""The mathematics of Sharpness-Aware Minimization, once: pure functions of tensors and frozen dataclasses.
+
+Symbols used throughout the package, and the names that the code gives them:
+
+| symbol | name | meaning |
+|---|---|---|
+| `x` | `params` | the parameters, a list of tensors |
+| `f`, `g = grad f(x)` | `loss`, `grad` | loss and gradient at `x` |
+| `u = g/‖g‖` | ascent direction | where SAM looks |
+| `e` | `displacement` | the perturbation, `rho·u` for plain SAM |
+| `x⁺ = x + e` | perturbed point | where SAM takes its gradient |
+| `f⁺`, `g⁺` | `loss_plus`, `grad_plus` | loss and *shifted gradient* at `x⁺` |
+| `r = ‖g⁺‖/‖g‖` | `shift_ratio` | tends to 0 at a hallucinated point |
+| `s = u·g⁺` | `slope_plus` | slope at `x⁺` along the ascent direction |
+| `G` | `ascent_gain` | realised over predicted gain in loss |
+
+Every function takes one parameter list, or, with `batched=True`, a stack of them: each tensor then has a
+leading dimension of S members (say, random seeds), nothing mixes between members, and scalars have shape (S,).
+"""
+
+from samirage.sam.edge import sam_edge
+from samirage.sam.figures import StepFigures, is_at_hallucinated_point, plain_figures, step_figures
+from samirage.sam.perturbation import VARIANTS, Perturbation, Variant, ascent_direction, dot, norm, perturb
+from samirage.sam.policy import WarmStart
+
+__all__ = [
+    "VARIANTS",
+    "Perturbation",
+    "StepFigures",
+    "Variant",
+    "WarmStart",
+    "ascent_direction",
+    "dot",
+    "is_at_hallucinated_point",
+    "norm",
+    "perturb",
+    "plain_figures",
+    "sam_edge",
+    "step_figures",
+]

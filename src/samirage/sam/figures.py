@@ -1,0 +1,146 @@
+"""What one SAM step says about itself, for free: from the two losses and gradients that it computes anyway.
+
+See Long and Bartlett (arXiv 2309.12488) for the geometry of SAM's bouncing, and Park, Jang, Ryu and Yang
+(arXiv 2509.21818) for hallucinated points, at which `g⁺` vanishes although `g` does not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from samirage.sam.perturbation import dot, norm
+
+
+@dataclass(frozen=True)
+class StepFigures:
+    """The figures of one step; each a tensor of shape (), or (S,) for a batch of members.
+
+    They stay on the device until read. NaN means "not defined" (0/0) or "not measured" (a plain step has no `x⁺`).
+
+    Attributes:
+        loss: `f`, the loss at `x`.
+        loss_plus: `f⁺`, the loss at `x⁺`.
+        grad_norm: `‖g‖`.
+        grad_plus_norm: `‖g⁺‖`.
+        shift_ratio: `r = ‖g⁺‖/‖g‖`. Near 0 while `‖g‖` is not: a hallucinated point.
+        ascent_gain: `G = (f⁺ − f)/<g, e>`: 1 where the loss is linear, above 1 convex along the ascent direction,
+            between 0 and 1 concave or saturating, below 0 where the "ascent" point is lower than `x`.
+        slope_plus: `s = u·g⁺`, the slope at `x⁺` along the ascent direction. Below 0: SAM looked across a ridge.
+        cosine: `c = s/‖g⁺‖`, the cosine between `g` and `g⁺`.
+        radius: `‖x⁺ − x‖` as realised after rounding; `rho` for plain SAM.
+    """
+
+    loss: Tensor
+    loss_plus: Tensor
+    grad_norm: Tensor
+    grad_plus_norm: Tensor
+    shift_ratio: Tensor
+    ascent_gain: Tensor
+    slope_plus: Tensor
+    cosine: Tensor
+    radius: Tensor
+
+
+def step_figures(
+    *,
+    loss: Tensor,
+    loss_plus: Tensor,
+    grad_norm: Tensor,
+    predicted_gain: Tensor,
+    displacement: Sequence[Tensor],
+    grads_plus: Sequence[Tensor],
+    ascent: Sequence[Tensor] | None = None,
+    batched: bool = False,
+) -> StepFigures:
+    """Compute the figures of a two-pass step.
+
+    Args:
+        loss: `f`, shape () or (S,).
+        loss_plus: `f⁺`, same shape.
+        grad_norm: `‖g‖`, same shape.
+        predicted_gain: `<g, e>`, same shape.
+        displacement: `x⁺ − x` as realised, one tensor per parameter.
+        grads_plus: `g⁺`, one tensor per parameter.
+        ascent: Tensors along `g` (any positive multiple). Needed where the displacement is not parallel to `g`
+            (ASAM, radii that differ between tensors); by default the displacement serves, so that `g` need
+            not be kept during pass 2.
+        batched: Whether the first dimension of every tensor counts members, to be kept apart.
+
+    Returns:
+        The figures.
+
+    Example:
+        >>> x, g = torch.tensor([2.0]), torch.tensor([2.0])  # f(x) = x²/2
+        >>> e, g_plus = torch.tensor([0.5]), torch.tensor([2.5])
+        >>> figures = step_figures(loss=x.square().sum() / 2, loss_plus=(x + e).square().sum() / 2,
+        ...     grad_norm=g.norm(), predicted_gain=(g * e).sum(), displacement=[e], grads_plus=[g_plus])
+        >>> figures.shift_ratio.item(), figures.ascent_gain.item()
+        (1.25, 1.125)
+    """
+    grad_plus_norm = norm(grads_plus, batched=batched)
+    radius = norm(displacement, batched=batched)
+    if ascent is None:
+        ascent, ascent_norm = displacement, radius
+    else:
+        ascent_norm = norm(ascent, batched=batched)
+    slope_plus = dot(ascent, grads_plus, batched=batched) / ascent_norm
+    return StepFigures(
+        loss=loss,
+        loss_plus=loss_plus,
+        grad_norm=grad_norm,
+        grad_plus_norm=grad_plus_norm,
+        shift_ratio=grad_plus_norm / grad_norm,
+        ascent_gain=(loss_plus - loss) / predicted_gain,
+        slope_plus=slope_plus,
+        cosine=slope_plus / grad_plus_norm,
+        radius=radius,
+    )
+
+
+def plain_figures(*, loss: Tensor, grad_norm: Tensor) -> StepFigures:
+    """Return the figures of a step that ran one pass only: loss and `‖g‖`; all others are NaN.
+
+    Args:
+        loss: `f`, shape () or (S,).
+        grad_norm: `‖g‖`, same shape.
+
+    Returns:
+        The figures.
+
+    Example:
+        >>> plain_figures(loss=torch.tensor(1.0), grad_norm=torch.tensor(2.0)).shift_ratio
+        tensor(nan)
+    """
+    missing = torch.full_like(grad_norm, torch.nan)
+    return StepFigures(loss, missing, grad_norm, *[missing] * 6)
+
+
+def is_at_hallucinated_point(
+    shift_ratio: Tensor,
+    grad_norm: Tensor,
+    early_grad_norm: Tensor,
+    *,
+    max_shift_ratio: float = 0.1,
+    min_grad_fraction: float = 1e-3,
+) -> Tensor:
+    """Tell where the shifted gradient vanishes although the gradient does not: `r` is small and `‖g‖` is not.
+
+    This is the first-order signature, at a glance; it does not tell a hallucinated minimizer from a saddle.
+
+    Args:
+        shift_ratio: `r`, typically its median over the last steps; any shape.
+        grad_norm: `‖g‖` over the same steps; same shape.
+        early_grad_norm: `‖g‖` early in the run, which says what "not small" means; same shape.
+        max_shift_ratio: Largest `r` that counts as vanishing. 0.1 separates stalled from healthy runs on MNIST.
+        min_grad_fraction: Smallest `‖g‖` relative to `early_grad_norm` that counts as not small.
+
+    Returns:
+        Boolean tensor of the same shape; False where a figure is NaN.
+
+    Example:
+        >>> is_at_hallucinated_point(torch.tensor([1e-4, 0.9]), torch.tensor([2.0, 2.0]), torch.tensor([1.0, 1.0]))
+        tensor([ True, False])
+    """
+    return (shift_ratio < max_shift_ratio) & (grad_norm > min_grad_fraction * early_grad_norm)

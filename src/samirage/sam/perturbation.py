@@ -1,0 +1,170 @@
+"""Where SAM looks: the ascent direction and the perturbation `e` of each variant.
+
+| variant | perturbation | source |
+|---|---|---|
+| `"sam"` | `e = rho·g/‖g‖` | Foret et al., arXiv 2010.01412 |
+| `"asam"` | `e = rho·x²∘g/‖x∘g‖` | Kwon et al., arXiv 2102.11600, with their `eta` = 0 |
+| `"unnormalized"` | `e = rho·g` | Andriushchenko and Flammarion, arXiv 2206.06232 |
+
+The norm is one norm over all tensors. A zero gradient gives `e = 0`. A gradient that holds an infinity or a NaN
+has no direction: `e` is then NaN throughout, never a silent plain step, and the caller decides what to do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+import torch
+from torch import Tensor
+
+Variant = Literal["sam", "asam", "unnormalized"]
+VARIANTS: Final[tuple[Variant, ...]] = get_args(Variant)
+
+Rho = float | Tensor | Sequence[float]
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """What pass 1 of a SAM step determines.
+
+    Attributes:
+        displacement: `e`, one tensor per parameter, in the gradient's dtype.
+        grad_norm: `‖g‖`, shape () or (S,), float64 where the device has it.
+        predicted_gain: `<g, e>`, the rise in loss that the linear model predicts; shape as `grad_norm`.
+    """
+
+    displacement: list[Tensor]
+    grad_norm: Tensor
+    predicted_gain: Tensor
+
+
+def _accumulator(tensor: Tensor) -> torch.dtype:
+    # Squares of 1e-25 or 1e20 leave the range of float32, not that of float64. MPS has no float64.
+    return torch.float32 if tensor.device.type == "mps" else torch.float64
+
+
+def _norms(tensors: Sequence[Tensor], batched: bool) -> Tensor:
+    """Euclidean norm of each tensor: shape (len(tensors),) or (len(tensors), S)."""
+    if batched:
+        # Flattened first: reducing two dimensions at once in float64 is several times slower on a CPU.
+        return torch.stack([torch.linalg.vector_norm(t.flatten(1), dim=1, dtype=_accumulator(t)) for t in tensors])
+    return torch.stack([torch.linalg.vector_norm(t, dtype=_accumulator(t)) for t in tensors])
+
+
+def norm(tensors: Sequence[Tensor], *, batched: bool = False) -> Tensor:
+    """Return the Euclidean norm over all tensors together, accumulated in float64.
+
+    Args:
+        tensors: At least one tensor.
+        batched: Whether the first dimension of every tensor counts members, to be kept apart.
+
+    Returns:
+        Shape (), or (S,) when batched.
+
+    Example:
+        >>> norm([torch.tensor([3.0]), torch.tensor([[4.0]])]).item()
+        5.0
+    """
+    total: Tensor = torch.linalg.vector_norm(_norms(tensors, batched), dim=0)
+    return total
+
+
+def dot(a: Sequence[Tensor], b: Sequence[Tensor], *, batched: bool = False) -> Tensor:
+    """Return the inner product `<a, b>` over all tensors together, accumulated in float64.
+
+    Args:
+        a: At least one tensor.
+        b: Tensors of the same shapes.
+        batched: Whether the first dimension of every tensor counts members, to be kept apart.
+
+    Returns:
+        Shape (), or (S,) when batched.
+
+    Example:
+        >>> dot([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, -1.0])]).item()
+        1.0
+    """
+    dim = 1 if batched else 0
+    products = [(p * q).flatten(dim).sum(dim, dtype=_accumulator(p)) for p, q in zip(a, b, strict=True)]
+    return torch.stack(products).sum(0)
+
+
+def ascent_direction(grads: Sequence[Tensor], *, batched: bool = False) -> list[Tensor]:
+    """Return `u = g/‖g‖`; zero where `g = 0`, NaN where `g` is not finite.
+
+    Args:
+        grads: `g`, one tensor per parameter.
+        batched: Whether the first dimension of every tensor counts members, to be kept apart.
+
+    Returns:
+        One tensor per parameter, of unit norm over all together.
+
+    Example:
+        >>> ascent_direction([torch.tensor([3.0]), torch.tensor([4.0])])
+        [tensor([0.6000]), tensor([0.8000])]
+    """
+    return _scaled(grads, [_reciprocal(norm(grads, batched=batched))] * len(grads), batched)
+
+
+def perturb(
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    rho: Rho,
+    *,
+    variant: Variant = "sam",
+    batched: bool = False,
+) -> Perturbation:
+    """Return the perturbation `e` with which SAM moves to `x⁺ = x + e`.
+
+    Args:
+        params: `x`, one tensor per parameter; only `"asam"` reads it.
+        grads: `g`, one tensor per parameter.
+        rho: Perturbation radius, finite and at least 0, in the units of the parameters: a number; a tensor of
+            shape (S,) when batched; or a number per tensor, which scales its own tensor while the norm stays
+            that of all tensors together.
+        variant: `"sam"`, `"asam"` or `"unnormalized"`; the equations stand at the top of this module.
+        batched: Whether the first dimension of every tensor counts members, to be kept apart.
+
+    Returns:
+        The displacement with the figures that come with it.
+
+    Raises:
+        ValueError: If the variant is unknown.
+
+    Example:
+        >>> perturb([torch.zeros(2)], [torch.tensor([0.0, 7.0])], rho=0.5).displacement
+        [tensor([0.0000, 0.5000])]
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}; got {variant!r}")
+    radii = list(rho) if isinstance(rho, Sequence) else [rho] * len(grads)
+    norms = _norms(grads, batched)
+    grad_norm = torch.linalg.vector_norm(norms, dim=0)
+    direction: Sequence[Tensor] = grads
+    if variant == "asam":
+        weighted = [p * g for p, g in zip(params, grads, strict=True)]
+        norms = _norms(weighted, batched)
+        direction = [p.mul(w) for p, w in zip(params, weighted, strict=True)]
+    if variant == "unnormalized":
+        # The radius is rho·‖g‖ here; adding 0·‖g‖ lets a gradient that is not finite poison all of e.
+        unit = 1.0 + 0.0 * grad_norm
+    else:
+        unit = _reciprocal(torch.linalg.vector_norm(norms, dim=0))
+    scales = [unit * radius for radius in radii]
+    gains = [scale * n.square() for scale, n in zip(scales, norms, strict=True)]
+    return Perturbation(_scaled(direction, scales, batched), grad_norm, torch.stack(gains).sum(0))
+
+
+def _reciprocal(magnitude: Tensor) -> Tensor:
+    """1/magnitude; 0 where the magnitude is 0, and NaN where it is not finite."""
+    inverse = torch.where(magnitude > 0, magnitude.reciprocal(), torch.zeros_like(magnitude))
+    return torch.where(torch.isfinite(magnitude), inverse, torch.full_like(magnitude, torch.nan))
+
+
+def _scaled(tensors: Sequence[Tensor], scales: Sequence[Tensor], batched: bool) -> list[Tensor]:
+    scaled = []
+    for tensor, scale in zip(tensors, scales, strict=True):
+        # Half precision cannot hold 1/‖g‖; a 0-d float32 factor does not change a half tensor's dtype.
+        factor = scale.to(torch.float64 if tensor.dtype == torch.float64 else torch.float32)
+        scaled.append(tensor * (factor.view(-1, *[1] * (tensor.dim() - 1)) if batched else factor))
+    return scaled
