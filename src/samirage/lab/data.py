@@ -6,6 +6,7 @@ is held to a checksum of its *unpacked* content, so it does not matter who compr
 parsed; no pickle is ever loaded.
 """
 
+import contextlib
 import gzip
 import hashlib
 import math
@@ -334,15 +335,16 @@ def _parse(content: bytes, file: _IdxFile) -> NDArray[np.uint8]:
 
 
 def _download(data_set: _DataSet, missing: Sequence[_IdxFile], folder: Path) -> None:
-    created = not folder.exists()
+    created = [path for path in (folder, *folder.parents) if not path.exists()]  # innermost first
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as staging:
             for path in [_download_file(data_set, file, Path(staging)) for file in missing]:
                 path.replace(folder / path.name)
-    except BaseException:
-        if created:
-            folder.rmdir()
+    except BaseException:  # Ctrl-C, too, leaves nothing behind
+        with contextlib.suppress(OSError):  # somebody else may have put something there meanwhile
+            for path in created:
+                path.rmdir()
         raise
 
 
