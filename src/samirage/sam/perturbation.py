@@ -38,21 +38,38 @@ class Perturbation:
     predicted_gain: Tensor
 
 
+# Squares of 1e-25 or 1e20 leave the range of float32, not that of float64. Norms within these bounds are safe in
+# float32: what underflows is below 1e-9 of the norm for any tensor that fits in memory.
+_SAFE_NORM: Final = (1e-10, 1e15)
+_LARGE: Final = 2**16  # elements from which a float64 reduction on a CPU, which first copies, costs more than a look
+
+
 def _accumulator(tensor: Tensor) -> torch.dtype:
-    # Squares of 1e-25 or 1e20 leave the range of float32, not that of float64. MPS has no float64.
+    """Dtype for sums over the tensor: float64, but for MPS, which has none."""
     return torch.float32 if tensor.device.type == "mps" else torch.float64
+
+
+def _dot_accumulator(tensor: Tensor) -> torch.dtype:
+    """Dtype for sums of products, whose terms are float32 already: a CPU would copy them all to widen them."""
+    large = tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.numel() >= _LARGE
+    return torch.float32 if large else _accumulator(tensor)
+
+
+def _tensor_norm(tensor: Tensor, dim: int | None) -> Tensor:
+    if tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.numel() >= _LARGE:
+        fast = torch.linalg.vector_norm(tensor, dim=dim)
+        if bool(((fast > _SAFE_NORM[0]) & (fast < _SAFE_NORM[1])).all()):
+            return fast.double()
+    return torch.linalg.vector_norm(tensor, dim=dim, dtype=_accumulator(tensor))
 
 
 def _norms(tensors: Sequence[Tensor], batched: bool) -> Tensor:
     """Euclidean norm of each tensor: shape (len(tensors),) or (len(tensors), S)."""
-    if batched:
-        # Flattened first: reducing two dimensions at once in float64 is several times slower on a CPU.
-        return torch.stack([torch.linalg.vector_norm(t.flatten(1), dim=1, dtype=_accumulator(t)) for t in tensors])
-    return torch.stack([torch.linalg.vector_norm(t, dtype=_accumulator(t)) for t in tensors])
+    return torch.stack([_tensor_norm(t.flatten(1), 1) if batched else _tensor_norm(t, None) for t in tensors])
 
 
 def norm(tensors: Sequence[Tensor], *, batched: bool = False) -> Tensor:
-    """Return the Euclidean norm over all tensors together, accumulated in float64.
+    """Return the Euclidean norm over all tensors together, accumulated in float32 or better, without overflow or underflow.
 
     Args:
         tensors: At least one tensor.
@@ -70,7 +87,7 @@ def norm(tensors: Sequence[Tensor], *, batched: bool = False) -> Tensor:
 
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor], *, batched: bool = False) -> Tensor:
-    """Return the inner product `<a, b>` over all tensors together, accumulated in float64.
+    """Return the inner product `<a, b>` over all tensors together, accumulated in float32 or better.
 
     Args:
         a: At least one tensor.
@@ -85,8 +102,8 @@ def dot(a: Sequence[Tensor], b: Sequence[Tensor], *, batched: bool = False) -> T
         1.0
     """
     dim = 1 if batched else 0
-    products = [(p * q).flatten(dim).sum(dim, dtype=_accumulator(p)) for p, q in zip(a, b, strict=True)]
-    return torch.stack(products).sum(0)
+    products = [(p * q).flatten(dim).sum(dim, dtype=_dot_accumulator(p)) for p, q in zip(a, b, strict=True)]
+    return torch.stack([product.to(_accumulator(product)) for product in products]).sum(0)
 
 
 def ascent_direction(grads: Sequence[Tensor], *, batched: bool = False) -> list[Tensor]:
@@ -145,11 +162,9 @@ def perturb(
         weighted = [p * g for p, g in zip(params, grads, strict=True)]
         norms = _norms(weighted, batched)
         direction = [p.mul(w) for p, w in zip(params, weighted, strict=True)]
-    if variant == "unnormalized":
-        # The radius is rho·‖g‖ here; adding 0·‖g‖ lets a gradient that is not finite poison all of e.
-        unit = 1.0 + 0.0 * grad_norm
-    else:
-        unit = _reciprocal(torch.linalg.vector_norm(norms, dim=0))
+    # Unnormalized: the radius is rho·‖g‖; adding 0·‖g‖ lets a gradient that is not finite poison all of e.
+    plain = variant == "unnormalized"
+    unit = 1.0 + 0.0 * grad_norm if plain else _reciprocal(torch.linalg.vector_norm(norms, dim=0))
     scales = [unit * radius for radius in radii]
     gains = [scale * n.square() for scale, n in zip(scales, norms, strict=True)]
     return Perturbation(_scaled(direction, scales, batched), grad_norm, torch.stack(gains).sum(0))
@@ -165,6 +180,6 @@ def _scaled(tensors: Sequence[Tensor], scales: Sequence[Tensor], batched: bool) 
     scaled = []
     for tensor, scale in zip(tensors, scales, strict=True):
         # Half precision cannot hold 1/‖g‖; a 0-d float32 factor does not change a half tensor's dtype.
-        factor = scale.to(torch.float64 if tensor.dtype == torch.float64 else torch.float32)
+        factor = scale.to(tensor.device, torch.float64 if tensor.dtype == torch.float64 else torch.float32)
         scaled.append(tensor * (factor.view(-1, *[1] * (tensor.dim() - 1)) if batched else factor))
     return scaled

@@ -1,0 +1,205 @@
+"""The run folder: everything that a run leaves behind, and enough to rebuild every figure without training.
+
+```
+RUN/manifest.json            per study: resolved config, seeds, versions, hardware, commit, command, cells planned
+RUN/cells/STUDY/CELL.nc      one NetCDF file per finished cell, dimensions labelled
+RUN/claims.json              per study: what was claimed and what was measured
+RUN/report/index.html        the page
+```
+
+Every file is written under a temporary name and renamed, so that a killed run leaves whole files or none.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from samirage.lab.claims import Claim
+from samirage.lab.errors import UserError
+
+FORMAT = 1
+
+
+class RunFolder:
+    """A run folder on disk, new or existing.
+
+    Args:
+        path: The folder; it need not exist yet.
+
+    Raises:
+        UserError: If the path is a file, or holds something that is not a run folder, or a run folder of another
+            format.
+
+    Example:
+        >>> import tempfile
+        >>> folder = RunFolder(Path(tempfile.mkdtemp()))
+        >>> folder.write_manifest("mnist", {"config": {"steps": 3}, "cells": ["sgd"]})
+        >>> folder.studies(), folder.finished("mnist")
+        (['mnist'], [])
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file; name a folder for the run")
+        if path.is_dir() and not self._manifest_path.exists() and any(path.iterdir()):
+            raise UserError(
+                f"{path} is not empty and holds no manifest.json, so it is not a run folder; name a new or empty folder"
+            )
+        self._studies()
+
+    @property
+    def _manifest_path(self) -> Path:
+        return self.path / "manifest.json"
+
+    def _studies(self) -> dict[str, dict[str, Any]]:
+        if not self._manifest_path.exists():
+            return {}
+        document = _read_json(self._manifest_path)
+        if not isinstance(document, dict) or not isinstance(document.get("studies"), dict):
+            raise UserError(f"{self._manifest_path} is not a manifest of a run; name another folder")
+        if document.get("format") != FORMAT:
+            raise UserError(
+                f"{self.path} was written in format {document.get('format')!r}, and this version reads format {FORMAT}; "
+                "rebuild it with the version that made it, or name a new folder"
+            )
+        studies: dict[str, dict[str, Any]] = document["studies"]
+        return studies
+
+    def studies(self) -> list[str]:
+        """Return the names of the studies of this run, in the order in which they were started."""
+        return list(self._studies())
+
+    def manifest(self, study: str) -> dict[str, Any]:
+        """Return what the manifest says of one study.
+
+        Args:
+            study: Name of the study.
+
+        Returns:
+            Its config, seeds, versions, hardware, commit, command and planned cells.
+
+        Raises:
+            UserError: If the run holds no such study.
+        """
+        studies = self._studies()
+        if study not in studies:
+            held = ", ".join(studies) or "none"
+            raise UserError(f"{self.path} holds no study {study!r}; it holds: {held}")
+        return studies[study]
+
+    def write_manifest(self, study: str, manifest: dict[str, Any]) -> None:
+        """Add one study to the manifest, or replace it.
+
+        Args:
+            study: Name of the study.
+            manifest: Plain data for JSON; its `"cells"` are the names of the planned cells, in order.
+        """
+        _write_json(self._manifest_path, {"format": FORMAT, "studies": {**self._studies(), study: manifest}})
+
+    def _cell_path(self, study: str, cell: str) -> Path:
+        return self.path / "cells" / study / f"{cell}.nc"
+
+    def finished(self, study: str) -> list[str]:
+        """Return the names of the finished cells of a study, in plan order.
+
+        Args:
+            study: Name of the study.
+
+        Returns:
+            Names of those planned cells whose file exists.
+        """
+        return [cell for cell in self.manifest(study)["cells"] if self._cell_path(study, cell).exists()]
+
+    def read_cell(self, study: str, cell: str) -> xr.Dataset:
+        """Read a finished cell into memory.
+
+        Args:
+            study: Name of the study.
+            cell: Name of the cell.
+
+        Returns:
+            The data set as it was written.
+
+        Raises:
+            UserError: If the file is missing or cannot be read.
+        """
+        path = self._cell_path(study, cell)
+        try:
+            with xr.open_dataset(path, engine="h5netcdf") as dataset:
+                return dataset.load()
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing; run `samirage reproduce {study}` again on this folder") from None
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{path} cannot be read ({error}); delete it and run `samirage reproduce {study}` again on this folder"
+            ) from None
+
+    def write_cell(self, study: str, cell: str, dataset: xr.Dataset) -> None:
+        """Write a finished cell, compressed; the file appears whole or not at all.
+
+        Args:
+            study: Name of the study.
+            cell: Name of the cell.
+            dataset: Its results, with labelled dimensions.
+        """
+        encoding = {name: {"zlib": True, "complevel": 4, "shuffle": True} for name, v in dataset.items() if v.ndim}
+        with _whole_file(self._cell_path(study, cell)) as temporary:
+            dataset.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
+
+    def write_claims(self, study: str, claims: Sequence[Claim]) -> None:
+        """Store the claims of one study, replacing earlier ones.
+
+        Args:
+            study: Name of the study.
+            claims: Its claims.
+        """
+        path = self.path / "claims.json"
+        stored = _read_json(path) if path.exists() else {}
+        _write_json(path, {**stored, study: [claim.to_dict() for claim in claims]})
+
+    def claims(self, study: str) -> list[Claim]:
+        """Return the stored claims of one study; none if the study has not finished.
+
+        Args:
+            study: Name of the study.
+
+        Returns:
+            Its claims, in their order.
+        """
+        path = self.path / "claims.json"
+        stored = _read_json(path) if path.exists() else {}
+        return [Claim.from_dict(record) for record in stored.get(study, [])]
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path` that becomes `path` when the block ends well, and is removed if not."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror or error}); name a folder that is writable and has room"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); restore it, or name another folder") from None
+
+
+def _write_json(path: Path, document: Any) -> None:
+    with _whole_file(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
