@@ -1,0 +1,41 @@
+# Needs only make and Python >= 3.11. Another Python: make PYTHON=python3.12 demo
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help .venv demo test bench clean
+.DEFAULT_GOAL := help
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[.a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.venv: $(STAMP)  ## Set up .venv with samirage and all it was tested with
+
+# The stamp is written last, so an interrupted set-up is done again. It is older than nothing but the two files that say what to
+# install: edits of the source need no new set-up, because the package is installed in editable form.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v "$(PYTHON)" >/dev/null || \
+		{ echo "There is no '$(PYTHON)' here: install Python 3.11 or newer, or name one with: make PYTHON=/path/to/python3"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "samirage needs Python 3.11 or newer, and '$(PYTHON)' is $$("$(PYTHON)" -V 2>&1): name another one with: make PYTHON=python3.12"; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lab,bench,dev]' --constraint constraints.txt
+	@touch $@
+
+demo: $(STAMP)  ## Train SAM on MNIST until it hallucinates, and show it on a page
+	$(BIN)/samirage reproduce mnist --scale laptop --out runs/demo
+
+test: $(STAMP)  ## Lint, types, layers and all tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+bench: $(STAMP)  ## Measure the ensemble engine against the hardware and against a loop over seeds
+	$(BIN)/python benchmarks/run.py
+
+clean:  ## Remove what make and the tools made, but no run in runs/
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	find src tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
