@@ -396,6 +396,11 @@ def test_download_into_the_folder_of_the_environment(
     assert data.load("tiny").test_images.shape == (2, 4, 3)
 
 
+def test_empty_variable_names_no_folder(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMIRAGE_DATA", "")
+    assert data.fetch("tiny") == tmp_path / "cache" / "samirage" / "tiny"
+
+
 def test_only_what_is_missing_is_downloaded(mirror: Mirror, folder: Path) -> None:
     (folder / f"{LABELS}.gz").unlink()
     assert data.fetch("tiny", folder) == folder
