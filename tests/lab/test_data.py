@@ -41,10 +41,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, bytes]:
     """A data set named `tiny` and the unpacked content of its files; the cache is empty, `SAMIRAGE_DATA` unset."""
     rng = np.random.default_rng(7)
     contents = {name: idx(rng.integers(0, 10, shape, dtype=np.uint8)) for name, shape in TINY_SHAPES.items()}
-    members = tuple(
-        data._IdxFile(name, TINY_SHAPES[name], hashlib.sha256(c).hexdigest()) for name, c in contents.items()
-    )
-    monkeypatch.setitem(data._DATA_SETS, "tiny", data._DataSet("tiny", members, mirrors=("http://127.0.0.1:9/",)))
+    a, b, c, d = (data._IdxFile(n, TINY_SHAPES[n], hashlib.sha256(raw).hexdigest()) for n, raw in contents.items())
+    monkeypatch.setitem(data._DATA_SETS, "tiny", data._DataSet("tiny", (a, b, c, d), mirrors=("http://127.0.0.1:9/",)))
     monkeypatch.delenv("SAMIRAGE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return contents
