@@ -42,6 +42,7 @@ class Perturbation:
 # float32: what underflows is below 1e-9 of the norm for any tensor that fits in memory.
 _SAFE_NORM: Final = (1e-10, 1e15)
 _LARGE: Final = 2**16  # elements from which a float64 reduction on a CPU, which first copies, costs more than a look
+_STRETCH: Final = 2**15  # elements that a CPU can sum up in float32, one after the other, to about 1e-6
 
 
 def _accumulator(tensor: Tensor) -> torch.dtype:
@@ -55,21 +56,35 @@ def _dot_accumulator(tensor: Tensor) -> torch.dtype:
     return torch.float32 if large else _accumulator(tensor)
 
 
+def _fast_norm(tensor: Tensor, dim: int | None) -> Tensor:
+    """Norm over all entries or over dimension 1, accumulated in float32 over stretches, in float64 over these."""
+    rows = tensor.reshape(1, -1) if dim is None else tensor
+    count = rows.shape[1] // _STRETCH
+    parts = torch.linalg.vector_norm(rows[:, count * _STRETCH :], dim=1, keepdim=True)
+    if count:
+        stretches = rows[:, : count * _STRETCH].view(len(rows), count, _STRETCH)
+        parts = torch.cat([parts, torch.linalg.vector_norm(stretches, dim=2)], 1)
+    norms: Tensor = torch.linalg.vector_norm(parts, dim=1, dtype=torch.float64)
+    return norms[0] if dim is None else norms
+
+
 def _tensor_norm(tensor: Tensor, dim: int | None) -> Tensor:
     if tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.numel() >= _LARGE:
-        fast = torch.linalg.vector_norm(tensor, dim=dim)
+        fast = _fast_norm(tensor, dim)
         if bool(((fast > _SAFE_NORM[0]) & (fast < _SAFE_NORM[1])).all()):
-            return fast.double()
-    return torch.linalg.vector_norm(tensor, dim=dim, dtype=_accumulator(tensor))
+            return fast
+    exact: Tensor = torch.linalg.vector_norm(tensor, dim=dim, dtype=_accumulator(tensor))
+    return exact
 
 
 def _norms(tensors: Sequence[Tensor], batched: bool) -> Tensor:
-    """Euclidean norm of each tensor: shape (len(tensors),) or (len(tensors), S)."""
-    return torch.stack([_tensor_norm(t.flatten(1), 1) if batched else _tensor_norm(t, None) for t in tensors])
+    """Euclidean norm of each tensor, on the device of the first: shape (len(tensors),) or (len(tensors), S)."""
+    norms = [_tensor_norm(t.unsqueeze(-1).flatten(1), 1) if batched else _tensor_norm(t, None) for t in tensors]
+    return torch.stack([n.to(norms[0].device) for n in norms])
 
 
 def norm(tensors: Sequence[Tensor], *, batched: bool = False) -> Tensor:
-    """Return the Euclidean norm over all tensors together, accumulated in float32 or better, without overflow or underflow.
+    """Return the Euclidean norm over all tensors together: in float32 or better, without overflow or underflow.
 
     Args:
         tensors: At least one tensor.
@@ -102,8 +117,10 @@ def dot(a: Sequence[Tensor], b: Sequence[Tensor], *, batched: bool = False) -> T
         1.0
     """
     dim = 1 if batched else 0
-    products = [(p * q).flatten(dim).sum(dim, dtype=_dot_accumulator(p)) for p, q in zip(a, b, strict=True)]
-    return torch.stack([product.to(_accumulator(product)) for product in products]).sum(0)
+    products = [
+        (p * q).unsqueeze(-1).flatten(dim).sum(dim, dtype=_dot_accumulator(p)) for p, q in zip(a, b, strict=True)
+    ]
+    return torch.stack([product.to(products[0].device, _accumulator(product)) for product in products]).sum(0)
 
 
 def ascent_direction(grads: Sequence[Tensor], *, batched: bool = False) -> list[Tensor]:

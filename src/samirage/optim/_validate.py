@@ -1,0 +1,73 @@
+"""Every argument of the optimizer, checked in one place. A complaint says what was given, what is legal, what to do."""
+
+import inspect
+import math
+from numbers import Real
+from typing import Any
+
+from torch.optim import Optimizer
+
+from samirage.sam import VARIANTS, Variant, WarmStart
+
+
+def checked_base(base: object) -> Optimizer:
+    """Return `base` if SAM can wrap it.
+
+    Raises:
+        TypeError: If it is not an optimizer, or needs a closure.
+        ValueError: If it has a hyperparameter `rho` of its own.
+    """
+    example = "for example SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.05)"
+    if isinstance(base, type):
+        raise TypeError(f"base must be an optimizer instance, not the class {base.__name__}: construct it, {example}")
+    if not isinstance(base, Optimizer):
+        raise TypeError(f"base must be an instance of a torch.optim.Optimizer; got {type(base).__name__}: {example}")
+    name = type(base).__name__
+    step = inspect.signature(type(base).step).parameters
+    if "closure" in step and step["closure"].default is inspect.Parameter.empty:
+        raise TypeError(
+            f"base must be able to step without a closure, and {name} is not, because it evaluates the loss itself: "
+            "give SAM a first-order optimizer such as SGD or AdamW"
+        )
+    if "rho" in inspect.signature(type(base).__init__).parameters:
+        raise ValueError(
+            f"base {name} has a hyperparameter rho of its own, which SAM's radius in param_groups would overwrite: "
+            "give SAM another optimizer, such as SGD or AdamW"
+        )
+    return base
+
+
+def checked_rho(rho: Any, where: str = "rho") -> float:
+    """Return `rho` as a float if it is a radius; `where` names it in the complaint.
+
+    Raises:
+        TypeError: If it is not a number.
+        ValueError: If it is negative or not finite.
+    """
+    if isinstance(rho, bool) or not isinstance(rho, Real):
+        raise TypeError(f"{where} must be a number of at least 0; got {rho!r} of type {type(rho).__name__}")
+    if not (math.isfinite(rho) and float(rho) >= 0):
+        raise ValueError(f"{where} must be finite and at least 0 (0 switches SAM off); got {rho!r}")
+    return float(rho)
+
+
+def checked_variant(variant: Any) -> Variant:
+    """Return `variant` if there is one of that name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"variant must be one of {', '.join(map(repr, VARIANTS))}; got {variant!r}")
+    return variant  # type: ignore[no-any-return]
+
+
+def checked_warm_start(warm_start: Any) -> WarmStart | None:
+    """Return `warm_start` if it is one, or None.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if warm_start is not None and not isinstance(warm_start, WarmStart):
+        raise TypeError(f"warm_start must be a WarmStart or None; got {warm_start!r}: write WarmStart(steps=500)")
+    return warm_start

@@ -1,0 +1,39 @@
+"""What the optimizer remembers of its last step."""
+
+from dataclasses import dataclass
+
+from samirage.sam import StepFigures
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord(StepFigures):
+    """The figures of one optimizer step; tensors of shape () that stay on the device until read.
+
+    All fields of `samirage.sam.StepFigures`, and the following. The losses, and `ascent_gain` with them, are known
+    only when the step was given a closure; otherwise they are NaN.
+
+    Attributes:
+        step: Number of the step; the first is 0. Every completed step counts, a skipped one too.
+        perturbed: Whether the step took its gradient at `x⁺` (two passes), not at `x` (one).
+        skipped: Whether the step left the weights and the base optimizer as they were, because a gradient was not
+            finite.
+
+    Example:
+        >>> import torch
+        >>> from samirage import SAM
+        >>> w = torch.tensor([2.0], requires_grad=True)
+        >>> optimizer = SAM(torch.optim.SGD([w], lr=0.1), rho=0.5)
+        >>> def closure():
+        ...     optimizer.zero_grad()
+        ...     loss = w.square().sum() / 2
+        ...     loss.backward()
+        ...     return loss
+        >>> loss = optimizer.step(closure)
+        >>> record = optimizer.record
+        >>> record.step, record.perturbed, record.skipped, record.radius.item(), record.shift_ratio.item()
+        (0, True, False, 0.5, 1.25)
+    """
+
+    step: int
+    perturbed: bool
+    skipped: bool
