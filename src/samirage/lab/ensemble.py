@@ -136,5 +136,6 @@ def _batches(size: int, recipe: Recipe, device: torch.device) -> Iterator[Tensor
     # Drawn on the CPU, so that the order is the same on every device.
     generator = torch.Generator().manual_seed(recipe.batch_seed)
     while True:
-        for rows in torch.randperm(size, generator=generator).split(recipe.batch_size):
-            yield rows.to(device)
+        order = torch.randperm(size, generator=generator).to(device)
+        for start in range(0, size, recipe.batch_size):
+            yield order[start : start + recipe.batch_size]

@@ -6,11 +6,13 @@ hallucinated plateaus, on an unbounded one it turns slow and erratic.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
 
 class Loss(Protocol):
     """A loss of logits and labels, averaged over examples."""
@@ -43,7 +45,7 @@ class MLP(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs (..., widths[0]) to logits (..., widths[-1])."""

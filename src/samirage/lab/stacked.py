@@ -46,7 +46,7 @@ class AbstractStack(ABC):
         self.size = len(labels)
 
     @abstractmethod
-    def loss_and_grads(self, params: Sequence[Tensor], grads: Sequence[Tensor], rows: Tensor | None = None) -> Tensor:
+    def loss_and_grads(self, params: list[Tensor], grads: list[Tensor], rows: Tensor | None = None) -> Tensor:
         """Return the training loss of every member, and write its gradient.
 
         Args:
@@ -144,7 +144,7 @@ class ModuleStack(AbstractStack):
             grad_and_value(objective), in_dims=(0, 0, None, None)
         )
 
-    def loss_and_grads(self, params: Sequence[Tensor], grads: Sequence[Tensor], rows: Tensor | None = None) -> Tensor:
+    def loss_and_grads(self, params: list[Tensor], grads: list[Tensor], rows: Tensor | None = None) -> Tensor:
         """Return the training loss of every member, and write its gradient; see `AbstractStack`."""
         x, labels = (self._x, self._labels) if rows is None else (self._x[rows], self._labels[rows])
         total = torch.zeros(len(params[0]), dtype=params[0].dtype, device=params[0].device)
@@ -197,11 +197,11 @@ class MLPStack(AbstractStack):
         self._hidden = [w.shape[1] for w in weights[:-1]]
         elements = _CPU_CHUNK_ELEMENTS if x.device.type == "cpu" else _DEVICE_CHUNK_ELEMENTS
         self._rows = max(1, elements // (len(first) * max(self._hidden, default=1)))
-        self._scratch: dict[tuple[str, int], Tensor] = {}
+        self._scratch: dict[tuple[str | int, ...], Tensor] = {}
 
     def _buffer(self, role: str, like: Tensor, *shape: int) -> Tensor:
         """Reuse one buffer per role and shape: fresh memory costs a page fault per 4 KiB at every step."""
-        key = (role, *shape)
+        key: tuple[str | int, ...] = (role, *shape)
         if key not in self._scratch:
             self._scratch[key] = like.new_empty(shape)
         return self._scratch[key]
@@ -226,7 +226,7 @@ class MLPStack(AbstractStack):
                 hidden.append(_tanh_of_half_(z))
         return z, hidden
 
-    def loss_and_grads(self, params: Sequence[Tensor], grads: Sequence[Tensor], rows: Tensor | None = None) -> Tensor:
+    def loss_and_grads(self, params: list[Tensor], grads: list[Tensor], rows: Tensor | None = None) -> Tensor:
         """Return the training loss of every member, and write its gradient; see `AbstractStack`."""
         inputs, labels = (self._inputs, self._labels) if rows is None else (self._inputs[rows], self._labels[rows])
         total = torch.zeros(len(params[0]), dtype=params[0].dtype, device=params[0].device)
@@ -265,7 +265,7 @@ class MLPStack(AbstractStack):
         return torch.cat([part.transpose(1, 2) for part in parts], dim=1)
 
     def flops(self, examples: int) -> int:
-        """Return the floating-point operations of one `loss_and_grads`, as executed: inputs that are always zero are not counted."""
+        """Return the floating-point operations of one `loss_and_grads`, as executed; see `AbstractStack`."""
         members, first_width, _ = self.params[0].shape
         first = 4 * len(self._live) * first_width
         later = sum(6 * weight.shape[1] * weight.shape[2] for weight in self.params[1::2])

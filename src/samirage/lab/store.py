@@ -12,6 +12,7 @@ Every file is written under a temporary name and renamed, so that a killed run l
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from samirage.lab.claims import Claim
 from samirage.lab.errors import UserError
 
 FORMAT = 1
+
+_DEAD_AFTER_S = 600.0  # writing a cell takes seconds; a temporary file this old belongs to a process that was killed
 
 
 class RunFolder:
@@ -65,8 +68,8 @@ class RunFolder:
             raise UserError(f"{self._manifest_path} is not a manifest of a run; name another folder")
         if document.get("format") != FORMAT:
             raise UserError(
-                f"{self.path} was written in format {document.get('format')!r}, and this version reads format {FORMAT}; "
-                "rebuild it with the version that made it, or name a new folder"
+                f"{self.path} was written in format {document.get('format')!r}, and this version reads format "
+                f"{FORMAT}; rebuild it with the version that made it, or name a new folder"
             )
         studies: dict[str, dict[str, Any]] = document["studies"]
         return studies
@@ -152,6 +155,16 @@ class RunFolder:
         with _whole_file(self._cell_path(study, cell)) as temporary:
             dataset.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
 
+    def remove_leftovers(self, study: str) -> None:
+        """Remove what killed processes left half-written among the cells of a study.
+
+        Args:
+            study: Name of the study.
+        """
+        for partial in (self.path / "cells" / study).glob(".*.partial"):
+            if time.time() - partial.stat().st_mtime > _DEAD_AFTER_S:
+                partial.unlink(missing_ok=True)
+
     def write_claims(self, study: str, claims: Sequence[Claim]) -> None:
         """Store the claims of one study, replacing earlier ones.
 
@@ -179,7 +192,11 @@ class RunFolder:
 
 @contextmanager
 def _whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` that becomes `path` when the block ends well, and is removed if not."""
+    """Yield a temporary name beside `path` that becomes `path` when the block ends well, and is removed if not.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,40 @@
-"""One file per study."""
+"""One file per study, on the shared protocol of `samirage.lab.study`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from samirage.lab.errors import UserError
+from samirage.lab.studies import mnist
+from samirage.lab.study import AbstractStudy
+
+# What makes a study of each name: scale, overrides of its settings, data folder → the study.
+_STUDIES: Final[dict[str, Callable[[str, Mapping[str, Any], str | None], AbstractStudy]]] = {"mnist": mnist.create}
+
+
+def create(
+    names: Sequence[str], scale: str, overrides: Mapping[str, Any], *, data_dir: str | None = None
+) -> list[AbstractStudy]:
+    """Return the studies of these names, configured.
+
+    Args:
+        names: Their names; none means all.
+        scale: `"smoke"`, `"laptop"` or `"paper"`.
+        overrides: Settings that differ from the scale's own.
+        data_dir: Folder of the data sets, where they are not the ones in the package.
+
+    Returns:
+        One study per name, in the order given.
+
+    Raises:
+        UserError: If a name is unknown, or a study cannot be configured so.
+
+    Example:
+        >>> create(["unknown"], "smoke", {})
+        Traceback (most recent call last):
+        ...
+        samirage.lab.errors.UserError: unknown study 'unknown': the studies are mnist
+    """
+    for name in names:
+        if name not in _STUDIES:
+            raise UserError(f"unknown study {name!r}: the studies are {', '.join(_STUDIES)}")
+    return [_STUDIES[name](scale, overrides, data_dir) for name in dict.fromkeys(names or _STUDIES)]

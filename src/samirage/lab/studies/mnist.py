@@ -1,0 +1,338 @@
+"""Study `mnist`: full-batch MNIST on a two-layer tanh network, the setting of Figure 4 of arXiv 2509.21818.
+
+Methods: `sgd` (plain gradient steps), `sam` (SAM from the first step) and `switch` (plain steps first, then SAM).
+The paper's loss, width, learning rate and radii are not known to us; those chosen here show the phenomenon clearly,
+and the practical radii, up to about 0.5, are among them.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Final, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from samirage.lab import data
+from samirage.lab.claims import Claim, Relation
+from samirage.lab.ensemble import Recipe, train
+from samirage.lab.errors import UserError
+from samirage.lab.models import LOSSES, MLP
+from samirage.lab.runtime import default_threads, usable_device
+from samirage.lab.stacked import AbstractStack, stack
+from samirage.lab.statistics import mean_estimate, share_estimate
+from samirage.lab.study import AbstractStudy, Cell
+from samirage.sam import WarmStart, is_at_hallucinated_point
+
+Method = Literal["sgd", "sam", "switch"]
+
+_CLASSES: Final = 10
+_RECORDED_POINTS: Final = 300  # most points of a stored curve
+_EVALUATIONS: Final = 60  # test accuracies along a run
+_END_FRACTION: Final = 0.05  # share of the steps over which the state at the end (and at the start) is taken
+_PRACTICAL_RHO: Final = 0.5  # about the largest radius that people train with
+_MIDDLE_RHO: Final = 3.0  # where SAM alone has collapsed and switching has not
+_LARGE_RHO: Final = 10.0  # where all of SAM's runs freeze
+
+
+@dataclass(frozen=True)
+class MnistConfig:
+    """All that decides the numbers of this study.
+
+    Attributes:
+        scale: Preset that the values started from.
+        data: Name of the data set.
+        images: Training images used; the first so many.
+        hidden: Width of the hidden layer.
+        loss: Name of the loss; one of `LOSSES`.
+        steps: Gradient steps.
+        lr: Learning rate.
+        rhos: Perturbation radii.
+        switch_fraction: Share of the steps that `switch` takes plain.
+        batch_size: Images per step; None is the full batch.
+        seeds: Number of seeds.
+        first_seed: The first of them; the others follow.
+        block: Most seeds in one cell.
+        device: Where to compute.
+        threads: CPU threads.
+    """
+
+    scale: str
+    data: str
+    images: int
+    steps: int
+    rhos: tuple[float, ...]
+    seeds: int
+    hidden: int = 32
+    loss: str = "softmax-squared"
+    lr: float = 1.0
+    switch_fraction: float = 0.1
+    batch_size: int | None = None
+    first_seed: int = 0
+    block: int = 80
+    device: str = "cpu"
+    threads: int = 1
+
+
+SCALES: Final[dict[str, MnistConfig]] = {
+    "smoke": MnistConfig("smoke", "mnist-mini", images=200, steps=60, rhos=(0.1, 10.0), seeds=4),
+    "laptop": MnistConfig("laptop", "mnist-mini", images=1000, steps=600, rhos=(0.05, 0.2, 0.5, 1, 3, 10), seeds=16),
+    "paper": MnistConfig(
+        "paper", "mnist", images=60_000, steps=2000, rhos=(0.05, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10), seeds=80
+    ),
+}
+
+
+class MnistStudy(AbstractStudy):
+    """The study, for one configuration.
+
+    Args:
+        settings: The configuration.
+        data_dir: Folder of the data set, where it is not the one in the package.
+
+    Raises:
+        UserError: If the loss, the device or the data set is not to be had, or it has too few images.
+
+    Example:
+        >>> [cell.name for cell in MnistStudy(SCALES["smoke"]).cells()]
+        ['sgd', 'sam-rho0.1', 'switch-rho0.1', 'sam-rho10', 'switch-rho10']
+    """
+
+    name: ClassVar[str] = "mnist"
+
+    def __init__(self, settings: MnistConfig, data_dir: str | None = None) -> None:
+        if settings.loss not in LOSSES:
+            raise UserError(f"unknown loss {settings.loss!r}: use one of {', '.join(LOSSES)}")
+        self._settings = settings
+        self._device = usable_device(settings.device)
+        images = data.load(settings.data, data_dir=data_dir)
+        if not 1 <= settings.images <= len(images.train_images):
+            raise UserError(
+                f"{settings.images} images were asked for, and {settings.data} has {len(images.train_images)}: "
+                "use at most so many"
+            )
+        self._x, self._labels = self._tensors(images.train_images[: settings.images], images.train_labels)
+        self._test_x, self._test_labels = self._tensors(images.test_images, images.test_labels)
+
+    def _tensors(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        # Pixels are scaled to 0 … 1 and not centred: pixels that are never inked stay exactly 0.
+        x = torch.tensor(images.reshape(len(images), -1), dtype=torch.float32, device=self._device) / 255
+        return x, torch.tensor(labels[: len(images)], dtype=torch.int64, device=self._device)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration, as plain data for JSON."""
+        return {
+            **asdict(self._settings),
+            "rhos": list(self._settings.rhos),
+            "width": self._x.shape[1],
+            "dtype": "float32",
+        }
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, over all cells."""
+        return list(range(self._settings.first_seed, self._settings.first_seed + self._settings.seeds))
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._device
+
+    @property
+    def threads(self) -> int:
+        """How many CPU threads it uses."""
+        return self._settings.threads
+
+    def cells(self) -> list[Cell]:
+        """Return the plan: SGD once, then SAM alone and switched for every radius, each in blocks of seeds."""
+        settings = self._settings
+        plain = round(settings.switch_fraction * settings.steps)
+        methods: list[tuple[Method, float, int]] = [("sgd", 0.0, settings.steps)]
+        for rho in settings.rhos:
+            methods += [("sam", rho, 2 * settings.steps), ("switch", rho, 2 * settings.steps - plain)]
+        blocks = [self.seeds[i : i + settings.block] for i in range(0, settings.seeds, settings.block)]
+        return [
+            Cell(
+                name=method
+                + (f"-rho{rho:g}" if method != "sgd" else "")
+                + (f"-seeds{block[0]}-{block[-1]}" if len(blocks) > 1 else ""),
+                passes=passes,
+                settings={"method": method, "rho": rho, "seeds": block},
+            )
+            for method, rho, passes in methods
+            for block in blocks
+        ]
+
+    def run(self, cell: Cell, advance: Callable[[int], None]) -> xr.Dataset:
+        """Train one method at one radius for one block of seeds; see `AbstractStudy`."""
+        settings = self._settings
+        method, rho, seeds = cell.settings["method"], cell.settings["rho"], cell.settings["seeds"]
+        warm_start = WarmStart(fraction=settings.switch_fraction, total_steps=settings.steps)
+        recipe = Recipe(
+            steps=settings.steps,
+            lr=settings.lr,
+            rho=rho,
+            warm_start=warm_start if method == "switch" else None,
+            batch_size=settings.batch_size,
+        )
+        members = stack([self._network(seed) for seed in seeds], LOSSES[settings.loss], self._x, self._labels)
+        every = max(1, settings.steps // _EVALUATIONS)
+        accuracy: dict[int, Tensor] = {0: self._test_accuracy(members)}
+
+        def after_step(step: int) -> None:
+            done = step + 1
+            if done % every == 0 or done == settings.steps:
+                accuracy[done] = self._test_accuracy(members)
+            advance(2 if recipe.perturbs(step) else 1)
+
+        course = train(members, recipe, after_step)
+        stride = -(-settings.steps // _RECORDED_POINTS)
+        results = {
+            name: (("step", "seed"), values[::stride].cpu().numpy()) for name, values in course.items()
+        } | _state_at_end(course)
+        final_loss = self._train_loss(members)
+        results |= {
+            "test_accuracy": (("eval_step", "seed"), torch.stack(list(accuracy.values())).cpu().numpy()),
+            "final_test_accuracy": ("seed", accuracy[settings.steps].cpu().numpy()),
+            "final_loss": ("seed", final_loss.cpu().numpy()),
+            "diverged": ("seed", ~torch.isfinite(final_loss).cpu().numpy()),
+        }
+        attributes = {"study": self.name, "method": method, "rho": rho, "loss_name": settings.loss, "lr": settings.lr}
+        if method == "switch":
+            attributes["switch_step"] = warm_start.length
+        return xr.Dataset(
+            results,
+            coords={
+                "seed": np.array(seeds),
+                "step": np.arange(0, settings.steps, stride),
+                "eval_step": np.array(list(accuracy)),
+            },
+            attrs=attributes,
+        ).transpose("seed", ...)
+
+    def _network(self, seed: int) -> MLP:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return MLP([self._x.shape[1], self._settings.hidden, _CLASSES]).to(self._device)
+
+    def _test_accuracy(self, members: AbstractStack) -> Tensor:
+        return (members.logits(self._test_x).argmax(-1) == self._test_labels).float().mean(1)
+
+    def _train_loss(self, members: AbstractStack) -> Tensor:
+        return LOSSES[self._settings.loss](members.logits(self._x), self._labels)
+
+    def claims(self, results: Mapping[str, xr.Dataset], command: str) -> list[Claim]:
+        """Hold the results against Figure 4 of the paper, and against what we expect; see `AbstractStudy`."""
+        by_run: dict[tuple[str, float], list[xr.Dataset]] = {}
+        for result in results.values():
+            by_run.setdefault((result.attrs["method"], float(result.attrs["rho"])), []).append(result)
+        runs = {key: xr.concat(parts, "seed") for key, parts in by_run.items()}
+        claims = []
+
+        def add(statement: str, source: str, relation: Relation, expected: float, measured: Measured) -> None:
+            value, error, n = measured
+            claims.append(
+                Claim(
+                    statement=statement,
+                    source=source,
+                    relation=relation,
+                    expected=expected,
+                    measured=value,
+                    standard_error=error,
+                    n=n,
+                    command=command,
+                )
+            )
+
+        if ("sam", _LARGE_RHO) in runs:
+            add(
+                f"With SAM alone at rho = {_LARGE_RHO:g}, at least nine runs in ten end where the shifted gradient "
+                "vanishes (shift ratio < 0.01) though the gradient does not (norm > 0.1), with test accuracy < 0.2",
+                "Figure 4, in kind; thresholds ours",
+                Relation.AT_LEAST,
+                0.9,
+                _share(_collapsed(runs["sam", _LARGE_RHO])),
+            )
+        if {("sam", _MIDDLE_RHO), ("switch", _MIDDLE_RHO)} <= runs.keys():
+            add(
+                f"At rho = {_MIDDLE_RHO:g}, switching beats SAM alone by at least 0.2 in mean test accuracy",
+                "Figure 4, in kind; threshold ours",
+                Relation.AT_LEAST,
+                0.2,
+                _mean_difference(runs["switch", _MIDDLE_RHO], runs["sam", _MIDDLE_RHO]),
+            )
+        switched = [run for (method, _), run in runs.items() if method == "switch"]
+        if switched and "sgd" in {method for method, _ in runs}:
+            worst = min(switched, key=lambda run: mean_estimate(run.final_test_accuracy).mean)
+            add(
+                "Switching remains stable across radii: even at its worst radius, it is at most 0.1 below SGD in mean "
+                "test accuracy",
+                "Figure 4, in kind; threshold ours",
+                Relation.AT_LEAST,
+                -0.1,
+                _mean_difference(worst, runs["sgd", 0.0]),
+            )
+        practical = [run for (method, rho), run in runs.items() if method == "sam" and rho <= _PRACTICAL_RHO]
+        if practical:
+            add(
+                f"At practical radii (rho ≤ {_PRACTICAL_RHO:g}), no run with SAM alone ends at a hallucinated point",
+                "ours",
+                Relation.AT_MOST,
+                0.0,
+                _share(np.concatenate([run.hallucinated.values for run in practical])),
+            )
+        return claims
+
+
+Measured = tuple[float, float, int]
+"""A measured value, its standard error, and the number of seeds behind it."""
+
+
+def _collapsed(run: xr.Dataset) -> NDArray[np.bool_]:
+    flags: NDArray[np.bool_] = (
+        (run.final_shift_ratio < 0.01) & (run.final_grad_norm > 0.1) & (run.final_test_accuracy < 0.2)
+    ).values
+    return flags
+
+
+def _share(flags: NDArray[np.bool_]) -> Measured:
+    share = share_estimate(flags)
+    return share.share, math.sqrt(share.share * (1 - share.share) / share.n), share.n
+
+
+def _mean_difference(run: xr.Dataset, other: xr.Dataset) -> Measured:
+    """Mean over seeds of the difference in final test accuracy: paired, since both start from the same networks."""
+    difference = mean_estimate(run.final_test_accuracy - other.final_test_accuracy)
+    return difference.mean, difference.standard_error, difference.n
+
+
+def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> MnistStudy:
+    """Return the study at a scale.
+
+    Args:
+        scale: One of `SCALES`.
+        overrides: Settings that differ from the scale's own, by name.
+        data_dir: Folder of the data set, where it is not the one in the package.
+
+    Raises:
+        UserError: If the study cannot be configured so.
+    """
+    return MnistStudy(replace(SCALES[scale], **{"threads": default_threads(), **overrides}), data_dir)
+
+
+def _state_at_end(course: Mapping[str, Tensor]) -> dict[str, tuple[str, NDArray[Any]]]:
+    """Return medians over the last steps, and whether they say that the run ended at a hallucinated point."""
+    window = max(1, round(_END_FRACTION * len(course["loss"])))
+    ratio = course["shift_ratio"][-window:].median(0).values
+    grad_norm = course["grad_norm"][-window:].median(0).values
+    early_grad_norm = course["grad_norm"][:window].median(0).values
+    hallucinated = is_at_hallucinated_point(ratio, grad_norm, early_grad_norm)
+    return {
+        "final_shift_ratio": ("seed", ratio.cpu().numpy()),
+        "final_grad_norm": ("seed", grad_norm.cpu().numpy()),
+        "hallucinated": ("seed", hallucinated.cpu().numpy()),
+    }

@@ -1,0 +1,87 @@
+"""What every study is: a plan of cells, a way to compute one cell, and claims about the results.
+
+A cell is the unit that is computed, stored and resumed: one setting, for one block of seeds.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import xarray as xr
+
+from samirage.lab.claims import Claim
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One unit of work.
+
+    Attributes:
+        name: Unique in its study; names the file.
+        passes: Gradient evaluations per seed, by which progress is measured.
+        settings: What distinguishes the cell, for the study's own use.
+    """
+
+    name: str
+    passes: int
+    settings: Mapping[str, Any]
+
+
+class AbstractStudy(ABC):
+    """One experiment. A study is deterministic: the same config gives the same numbers on the same machine.
+
+    Attributes:
+        name: Name on the command line and in the run folder.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration, as plain data for JSON: all that decides the numbers."""
+
+    @property
+    @abstractmethod
+    def seeds(self) -> list[int]:
+        """The seeds, over all cells."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    @property
+    @abstractmethod
+    def threads(self) -> int:
+        """How many CPU threads it uses."""
+
+    @abstractmethod
+    def cells(self) -> list[Cell]:
+        """Return the plan: all cells, in the order in which they are to be computed."""
+
+    @abstractmethod
+    def run(self, cell: Cell, advance: Callable[[int], None]) -> xr.Dataset:
+        """Compute one cell.
+
+        Args:
+            cell: One of `cells()`.
+            advance: To be called with the number of passes done since the last call.
+
+        Returns:
+            The results, with labelled dimensions. Durations carry `seconds` in their name; all else is reproducible.
+        """
+
+    @abstractmethod
+    def claims(self, results: Mapping[str, xr.Dataset], command: str) -> list[Claim]:
+        """Hold the results against what the paper, or we, say.
+
+        Args:
+            results: The finished cells, by name.
+            command: The command that made them.
+
+        Returns:
+            The claims with their measured values.
+        """
