@@ -232,7 +232,7 @@ class MLPStack(AbstractStack):
         total = torch.zeros(len(params[0]), dtype=params[0].dtype, device=params[0].device)
         for part in _slices(len(labels), self._rows):
             weight = (part.stop - part.start) / len(labels)
-            keep = 0 if part.start == 0 else 1  # whether to add to what `grads` holds
+            keep = 0 if part.start == 0 else 1  # whether to add to what `grads` holds, which at first may be NaN
             logits, hidden = self._forward(params, inputs[part])
             loss, dz = self._loss_and_slope(logits, labels[part])
             total += weight * loss
@@ -241,7 +241,7 @@ class MLPStack(AbstractStack):
                 below = hidden[layer - 1]
                 d_weight, d_bias = grads[2 * layer - 1], grads[2 * layer]
                 torch.baddbmm(d_weight, dz, below.transpose(1, 2), beta=keep, out=d_weight)
-                d_bias.mul_(keep).add_(dz.sum(-1))
+                torch.add(dz.sum(-1), d_bias if keep else 0, out=d_bias)
                 d_below = self._buffer(f"slope {layer}", below, *below.shape)
                 torch.bmm(params[2 * layer - 1].transpose(1, 2), dz, out=d_below)
                 dz = torch.ops.aten.tanh_backward.grad_input(d_below, below, grad_input=d_below)
