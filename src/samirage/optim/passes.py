@@ -90,6 +90,7 @@ class Excursion:
         self.grad_norm = pass_1.grad_norm
         self.predicted_gain = pass_1.predicted_gain
         self._radii = list(radii)
+        self._variant = variant
         # The displacement stands in for g afterwards, tensor by tensor, where it is a positive multiple of g.
         self._ascent_is_displacement = variant != "asam" and len(set(radii)) <= 1
         self._ascents: list[Tensor | None] = []
@@ -149,7 +150,9 @@ class Excursion:
                 displacement = self._displaced[i].displacement()
                 ascent = kept if kept is not None else displacement
                 if not self._ascent_is_displacement and kept is None:
-                    ascent = displacement / self._radii[i]
+                    # Back to g itself, in whose units the kept ones are.
+                    length = self.grad_norm.to(p.device) if self._variant == "sam" else 1.0
+                    ascent = displacement / self._radii[i] * length
             displacements.append(displacement)
             ascents.append(ascent)
             grad = p.grad

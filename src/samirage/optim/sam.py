@@ -197,7 +197,7 @@ class SAM(Wrapper):
             >>> optimizer.step()
             >>> w.item()
             0.5
-        """  # noqa: DOC502 (raised by _require_beginning)
+        """
         self._require_beginning("perturbed()")
         try:
             self._depart(drop_grads=True)
@@ -229,7 +229,7 @@ class SAM(Wrapper):
             >>> optimizer.second_step(zero_grad=True)
             >>> w.item()
             0.5
-        """  # noqa: DOC502 (raised by _require_beginning)
+        """
         self._require_beginning("first_step()")
         try:
             self._depart(drop_grads=zero_grad)
@@ -326,16 +326,16 @@ class SAM(Wrapper):
         if not two_pass or not self._params_with_grad():
             self._step_plain(loss)
             return loss
+        # A copy, for the closure may write its next loss to the same storage, as a captured CUDA graph does.
+        value = loss.detach().clone() if isinstance(loss, Tensor) else loss
         try:
-            if self._depart(drop_grads=True):
-                self._come_back(loss, closure())
-            else:
-                self._come_back(loss, None)
+            loss_plus = closure() if self._depart(drop_grads=True) else None
+            self._come_back(value, loss_plus)
         except BaseException:
             self.restore()
             raise
         self._finish()
-        return loss
+        return value if loss_plus is loss else loss
 
     def _step_plain(self, loss: Any) -> None:
         self._waiting = self._plain_record(loss, self._grad_norm())

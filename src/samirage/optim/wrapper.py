@@ -16,11 +16,18 @@ class Wrapper(Optimizer, ABC):
     Args:
         base: The optimizer inside, an instance.
         rho: Radius for the groups of `base` that have no entry `"rho"`, and for those that are added later.
+
+    Raises:
+        TypeError: If `base` is a wrapper already.
     """
 
     base: Optimizer
 
     def __init__(self, base: Optimizer, rho: float) -> None:
+        if isinstance(base, Wrapper):
+            raise TypeError(
+                f"base must not be a {type(base).__name__} itself: give it the optimizer inside, which is its `.base`"
+            )
         self.base = checked_base(base)
         rho = checked_rho(rho)
         for i, group in enumerate(base.param_groups):
@@ -90,7 +97,7 @@ class Wrapper(Optimizer, ABC):
         Raises:
             TypeError: If `"rho"` is not a number.
             ValueError: If `"rho"` is negative or not finite.
-        """  # noqa: DOC502 (raised by checked_rho)
+        """
         if isinstance(param_group, dict) and "rho" in param_group:
             checked_rho(param_group["rho"], 'param_group["rho"]')
         self.base.add_param_group(param_group)
@@ -104,7 +111,7 @@ class Wrapper(Optimizer, ABC):
 
         Raises:
             RuntimeError: If the weights are at `x⁺`.
-        """  # noqa: DOC502 (raised by _require_unperturbed)
+        """
         self._require_unperturbed("state_dict()")
         for pre_hook in self._optimizer_state_dict_pre_hooks.values():
             pre_hook(self)
@@ -125,7 +132,7 @@ class Wrapper(Optimizer, ABC):
         Raises:
             RuntimeError: If the weights are at `x⁺`.
             ValueError: If this is not an optimizer's state, or does not fit the parameter groups.
-        """  # noqa: DOC502 (raised by _require_unperturbed)
+        """
         self._require_unperturbed("load_state_dict()")
         if not (isinstance(state_dict, dict) and {"state", "param_groups"} <= state_dict.keys()):
             got = f"the keys {list(state_dict)}" if isinstance(state_dict, dict) else type(state_dict).__name__

@@ -1,0 +1,483 @@
+"""The step: the perturbation and the gradient it takes, by hand; unusual gradients; records; warm start."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from problems import BASES, STYLES, Cubic, every_style, take
+
+from samirage import SAM, WarmStart
+
+
+def displacement_by_hand(variant, x, g, rho):
+    if variant == "sam":
+        return rho * g / np.sqrt(np.sum(g * g))
+    if variant == "asam":
+        return rho * x * x * g / np.sqrt(np.sum((x * g) ** 2))
+    return rho * g
+
+
+@every_style
+@pytest.mark.parametrize("variant", ["sam", "asam", "unnormalized"])
+@pytest.mark.parametrize("second", [{}, {"rho": 2.5}, {"rho": 0.0}], ids=["one radius", "two radii", "second radius 0"])
+def test_a_step_uses_the_hand_computed_sam_gradient(style, variant, second):
+    problem = Cubic()
+    optimizer = SAM(torch.optim.SGD(problem.groups(**second), lr=0.2), rho=0.7, variant=variant)
+    x, a = problem.flat(), problem.coefficients()
+    rho = np.where(np.arange(len(x)) < 7, 0.7, second.get("rho", 0.7))
+    g = a * x**2
+    e = displacement_by_hand(variant, x, g, rho)
+    g_plus = a * (x + e) ** 2
+    take(style, optimizer, problem)
+    np.testing.assert_allclose(problem.flat(), x - 0.2 * g_plus, rtol=1e-14)
+    assert np.abs(g_plus - g).max() > 0.1  # so a plain step would fail above
+    assert problem.unused.detach().tolist() == [1.0, 1.0]
+
+    record = optimizer.record
+    cosine = g @ g_plus / np.linalg.norm(g) / np.linalg.norm(g_plus)
+    expected = {
+        "grad_norm": np.linalg.norm(g),
+        "grad_plus_norm": np.linalg.norm(g_plus),
+        "shift_ratio": np.linalg.norm(g_plus) / np.linalg.norm(g),
+        "slope_plus": cosine * np.linalg.norm(g_plus),
+        "cosine": cosine,
+        "radius": np.linalg.norm(e),
+        "loss": a @ x**3 / 3 if style == "closure" else math.nan,
+        "loss_plus": a @ (x + e) ** 3 / 3 if style == "closure" else math.nan,
+        "ascent_gain": (a @ ((x + e) ** 3 - x**3) / 3) / (g @ e) if style == "closure" else math.nan,
+    }
+    for name, value in expected.items():
+        assert getattr(record, name).item() == pytest.approx(value, rel=1e-12, nan_ok=True), name
+        assert getattr(record, name).shape == ()
+    assert (record.step, record.perturbed, record.skipped) == (0, True, False)
+
+
+def test_the_closure_is_called_twice_and_the_loss_at_x_comes_back():
+    problem = Cubic()
+    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.2), rho=0.7)
+    x, a = problem.flat(), problem.coefficients()
+    seen = []
+
+    def closure():
+        seen.append(problem.flat())
+        return problem.closure(optimizer)()
+
+    assert optimizer.step(closure).item() == pytest.approx(a @ x**3 / 3, rel=1e-14)
+    assert len(seen) == 2
+    np.testing.assert_array_equal(seen[0], x)
+    assert np.linalg.norm(seen[1] - x) == pytest.approx(0.7, rel=1e-14)
+
+
+def test_a_closure_that_forgets_to_zero_the_gradients_still_gets_the_perturbed_one_alone():
+    problem, twin = Cubic(), Cubic()
+    SAM(torch.optim.SGD(problem.groups(), lr=0.2), rho=0.7).step(problem.backward)
+    take("closure", SAM(torch.optim.SGD(twin.groups(), lr=0.2), rho=0.7), twin)
+    np.testing.assert_array_equal(problem.flat(), twin.flat())
+
+
+def test_first_step_can_leave_the_gradients_to_the_caller():
+    problem, twin = Cubic(), Cubic()
+    optimizer = SAM(torch.optim.SGD(problem.groups(rho=0.0), lr=0.2), rho=0.7)  # radii that make it keep g
+    problem.backward()
+    optimizer.first_step()
+    assert problem.params[0].grad is not None
+    optimizer.zero_grad(set_to_none=False)
+    problem.backward()
+    optimizer.second_step()
+    assert problem.params[0].grad is not None
+    other = SAM(torch.optim.SGD(twin.groups(rho=0.0), lr=0.2), rho=0.7)
+    take("first_second", other, twin)
+    assert twin.params[0].grad is None
+    np.testing.assert_array_equal(problem.flat(), twin.flat())
+    assert optimizer.record.cosine == other.record.cosine
+
+
+@every_style
+@pytest.mark.parametrize("foreach", [False, True])
+@pytest.mark.parametrize("base", BASES)
+def test_the_base_optimizer_steps_on_the_perturbed_gradient_bit_for_bit(style, base, foreach):
+    problem, twin = Cubic(torch.float32), Cubic(torch.float32)
+    optimizer = SAM(BASES[base](problem.groups(), foreach=foreach), rho=0.7)
+    plain = BASES[base](twin.groups(), foreach=foreach)
+    for _ in range(20):
+        take(style, optimizer, problem)
+        home = [p.detach().clone() for p in twin.params]
+        plain.zero_grad()
+        twin.backward()
+        total = torch.cat([p.grad.double().flatten() for p in twin.params]).norm()
+        with torch.no_grad():
+            for p in twin.params:
+                p += p.grad * (0.7 / total).float()
+        plain.zero_grad()
+        twin.backward()
+        with torch.no_grad():
+            for p, value in zip(twin.params, home, strict=True):
+                p.copy_(value)
+        plain.step()
+        for p, q in zip(problem.params, twin.params, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+    assert len(optimizer.state) == len(plain.state)
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+@pytest.mark.parametrize("base", BASES)
+def test_radius_zero_is_the_base_optimizer_bit_for_bit_in_one_pass(base, foreach):
+    problem, twin = Cubic(torch.float32), Cubic(torch.float32)
+    optimizer = SAM(BASES[base](problem.groups(), foreach=foreach), rho=0.0)
+    plain = BASES[base](twin.groups(), foreach=foreach)
+    for t in range(20):
+        loss = optimizer.step(problem.closure(optimizer))
+        assert loss == plain.step(twin.closure(plain))
+        assert problem.calls == t + 1
+        for p, q in zip(problem.params, twin.params, strict=True):
+            assert torch.equal(p, q)
+    record = optimizer.record
+    assert (record.step, record.perturbed, record.skipped) == (19, False, False)
+    assert record.loss == loss
+    assert record.grad_norm > 0
+    assert record.grad_plus_norm.isnan()
+
+
+@pytest.mark.parametrize("style", ["perturbed", "first_second"])
+def test_radius_zero_in_an_explicit_loop_is_the_base_optimizer(style):
+    problem, twin = Cubic(torch.float32), Cubic(torch.float32)
+    optimizer = SAM(BASES["adam"](problem.groups()), rho=0.0)
+    plain = BASES["adam"](twin.groups())
+    assert not optimizer.two_pass
+    for _ in range(5):
+        take(style, optimizer, problem)
+        plain.step(twin.closure(plain))
+    optimizer.zero_grad()
+    problem.backward()
+    optimizer.step()  # the second pass may as well be left out
+    plain.step(twin.closure(plain))
+    for p, q in zip(problem.params, twin.params, strict=True):
+        assert torch.equal(p, q)
+    assert not optimizer.record.perturbed
+
+
+@every_style
+def test_the_weights_are_at_distance_rho_during_the_second_pass_and_at_home_before_and_after(style):
+    problem = Cubic()
+    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.0), rho=2.5)
+    home, seen = problem.flat(), []
+    backward = problem.backward
+
+    def watched():
+        seen.append(problem.flat())
+        return backward()
+
+    problem.backward = watched
+    take(style, optimizer, problem)
+    np.testing.assert_array_equal(seen[0], home)
+    assert np.linalg.norm(seen[1] - home) == pytest.approx(2.5, rel=1e-14)
+    np.testing.assert_array_equal(problem.flat(), home)
+
+
+@every_style
+@pytest.mark.parametrize("variant", ["sam", "asam", "unnormalized"])
+def test_a_zero_gradient_perturbs_by_zero(style, variant):
+    problem = Cubic()
+    problem.weights = [torch.zeros_like(a) for a in problem.weights]
+    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.3), rho=0.7, variant=variant)
+    home = problem.flat()
+    take(style, optimizer, problem)
+    np.testing.assert_array_equal(problem.flat(), home)
+    assert (optimizer.record.radius, optimizer.record.grad_norm) == (0, 0)
+    assert not optimizer.record.skipped
+
+
+@every_style
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("bad_pass", [1, 2])
+def test_a_gradient_that_is_not_finite_skips_the_whole_step(style, bad, bad_pass):
+    problem, twin = Cubic(), Cubic()
+    optimizer = SAM(BASES["adam"](problem.groups()), rho=0.7)
+    twin_optimizer = SAM(BASES["adam"](twin.groups()), rho=0.7)
+    take(style, optimizer, problem)
+    take(style, twin_optimizer, twin)
+    backward, calls = problem.backward, []
+
+    def broken():
+        loss = backward()
+        calls.append(None)
+        if len(calls) == bad_pass:
+            problem.params[0].grad[1, 1] = bad
+        return loss
+
+    problem.backward = broken
+    take(style, optimizer, problem)
+    problem.backward = backward
+    record = optimizer.record
+    assert (record.step, record.skipped, record.perturbed) == (1, True, bad_pass == 2)
+    assert math.isfinite(record.grad_norm) == (bad_pass == 2)
+    np.testing.assert_array_equal(problem.flat(), twin.flat())
+    for p, q in zip(problem.params, twin.params, strict=True):
+        for key, value in optimizer.state[p].items():
+            assert torch.equal(value, twin_optimizer.state[q][key])
+    take(style, optimizer, problem)
+    take(style, twin_optimizer, twin)
+    np.testing.assert_array_equal(problem.flat(), twin.flat())
+    assert not optimizer.record.skipped
+
+
+def test_a_gradient_that_is_not_finite_skips_a_plain_step_too():
+    problem = Cubic()
+    optimizer = SAM(BASES["adam"](problem.groups()), rho=0.0)
+    home = problem.flat()
+    problem.backward()
+    problem.params[0].grad[0, 0] = math.inf
+    optimizer.step()
+    np.testing.assert_array_equal(problem.flat(), home)
+    assert not optimizer.state
+    assert optimizer.record.skipped
+
+
+@every_style
+@pytest.mark.parametrize("only_in", [1, 2])
+@pytest.mark.parametrize("variant", ["sam", "asam"])
+def test_a_gradient_in_one_of_the_passes_only(style, only_in, variant):
+    # The second parameter takes part in one pass; in the other one its gradient is None, and counts as 0.
+    x, y = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (2.0, -3.0))
+    passes = []
+
+    class Problem:
+        def backward(self):
+            passes.append(None)
+            loss = x**2 / 2 + (y**2 if len(passes) == only_in else 0)
+            loss.backward()
+            return loss
+
+        def closure(self, optimizer):
+            def closure():
+                optimizer.zero_grad()
+                return self.backward()
+
+            return closure
+
+    optimizer = SAM(torch.optim.SGD([x, y], lr=0.1), rho=0.7, variant=variant)
+    take(style, optimizer, Problem())
+    w = np.array([2.0, -3.0])
+    g = np.array([2.0, -6.0]) if only_in == 1 else np.array([2.0, 0.0])
+    e = displacement_by_hand(variant, w, g, 0.7)
+    g_plus = np.array([2.0 + e[0], 0.0 if only_in == 1 else 2 * (-3.0 + e[1])])
+    np.testing.assert_allclose([x.item(), y.item()], w - 0.1 * g_plus, rtol=1e-15)
+    record = optimizer.record
+    assert record.grad_norm.item() == pytest.approx(np.linalg.norm(g), rel=1e-14)
+    assert record.grad_plus_norm.item() == pytest.approx(np.linalg.norm(g_plus), rel=1e-14)
+    assert record.radius.item() == pytest.approx(np.linalg.norm(e), rel=1e-14)
+    assert record.slope_plus.item() == pytest.approx(g @ g_plus / np.linalg.norm(g), rel=1e-14)
+
+
+@every_style
+def test_frozen_parameters_stay_where_they_are(style):
+    problem = Cubic()
+    problem.params[0].requires_grad_(False)
+    optimizer = SAM(BASES["adamw"](problem.groups()), rho=0.7)
+    home = problem.flat()
+    take(style, optimizer, problem)
+    np.testing.assert_array_equal(problem.flat()[:6], home[:6])
+    assert np.abs(problem.flat()[6:] - home[6:]).min() > 0
+    g = (problem.coefficients() * home**2)[6:]
+    assert optimizer.record.grad_norm.item() == pytest.approx(np.linalg.norm(g), rel=1e-14)
+
+
+def test_a_closure_without_any_gradient_is_a_step_that_changes_nothing_as_in_torch():
+    problem = Cubic()
+    optimizer = SAM(BASES["adamw"](problem.groups()), rho=0.7)
+    home = problem.flat()
+    assert optimizer.step(lambda: 1.5) == 1.5
+    np.testing.assert_array_equal(problem.flat(), home)
+    record = optimizer.record
+    assert (record.loss, record.grad_norm, record.perturbed) == (1.5, 0, False)
+
+
+def test_losses_of_zero_of_no_kind_and_of_odd_shapes():
+    for loss, recorded in [(0.0, 0.0), (None, math.nan), (torch.zeros(()), 0.0), (torch.ones(1, 1), 1.0)]:
+        problem = Cubic()
+        optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.3), rho=0.7)
+        home = problem.flat()
+
+        def closure(problem=problem, optimizer=optimizer, loss=loss):
+            problem.closure(optimizer)()
+            return loss
+
+        returned = optimizer.step(closure)
+        assert returned is loss or torch.equal(returned, loss)
+        assert np.abs(problem.flat() - home).min() > 0
+        assert optimizer.record.loss.item() == pytest.approx(recorded, nan_ok=True)
+        assert optimizer.record.loss.shape == ()
+
+
+def test_the_record_keeps_the_loss_when_the_closure_reuses_its_storage():
+    problem = Cubic()
+    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.3), rho=0.7)
+    a, x = problem.coefficients(), problem.flat()
+    static = torch.zeros((), dtype=torch.float64)
+
+    def closure():
+        return static.copy_(problem.closure(optimizer)().detach())
+
+    assert optimizer.step(closure).item() == pytest.approx(a @ x**3 / 3, rel=1e-14)
+    assert optimizer.record.loss.item() == pytest.approx(a @ x**3 / 3, rel=1e-14)
+    assert optimizer.record.loss_plus > optimizer.record.loss
+
+
+def test_records_count_the_steps_and_are_none_before_the_first():
+    problem = Cubic()
+    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.01), rho=0.7)
+    assert optimizer.record is None
+    for t in range(3):
+        take(STYLES[t], optimizer, problem)  # the styles may be mixed
+        assert optimizer.record.step == t
+
+
+@pytest.mark.parametrize("warm_start", [WarmStart(steps=3), WarmStart(fraction=0.5, total_steps=6)])
+def test_a_warm_start_is_the_base_optimizer_in_one_pass_and_then_sam(warm_start):
+    problem, twin = Cubic(), Cubic()
+    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.01, momentum=0.9), rho=0.7, warm_start=warm_start)
+    plain = torch.optim.SGD(twin.groups(), lr=0.01, momentum=0.9)
+    for t in range(3):
+        assert not optimizer.two_pass
+        optimizer.step(problem.closure(optimizer))
+        plain.step(twin.closure(plain))
+        assert problem.calls == t + 1
+        assert not optimizer.record.perturbed
+    np.testing.assert_array_equal(problem.flat(), twin.flat())
+    assert optimizer.two_pass
+    optimizer.step(problem.closure(optimizer))
+    assert problem.calls == 5
+    assert optimizer.record.perturbed
+    assert optimizer.record.radius.item() == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("style", ["perturbed", "first_second"])
+def test_an_explicit_warm_start_leaves_the_weights_at_x(style):
+    problem, twin = Cubic(), Cubic()
+    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.01), rho=0.7, warm_start=WarmStart(steps=1))
+    plain = torch.optim.SGD(twin.groups(), lr=0.01)
+    home = problem.flat()
+    problem.backward()
+    if style == "perturbed":
+        with optimizer.perturbed():
+            np.testing.assert_array_equal(problem.flat(), home)
+            problem.backward()
+        optimizer.step()
+    else:
+        optimizer.first_step(zero_grad=True)
+        np.testing.assert_array_equal(problem.flat(), home)
+        problem.backward()
+        optimizer.second_step(zero_grad=True)
+    plain.step(twin.closure(plain))
+    np.testing.assert_array_equal(problem.flat(), twin.flat())
+    assert (optimizer.record.perturbed, optimizer.two_pass) == (False, True)
+
+
+def test_the_fixed_point_under_coupled_weight_decay_balances_the_shifted_gradient():
+    p = torch.tensor([0.5, 0.0], dtype=torch.float64, requires_grad=True)
+    decay = 0.05
+    optimizer = SAM(torch.optim.SGD([p], lr=0.1, weight_decay=decay), rho=1.5)
+
+    def closure():
+        optimizer.zero_grad()
+        x, y = p
+        loss = (x**2 - 1) ** 2 / 4 + 0.4 * y**2 + 0.15 * x * y
+        loss.backward()
+        return loss
+
+    for _ in range(1500):
+        optimizer.step(closure)
+    grad_plus = p.grad
+    assert (grad_plus + decay * p).norm() < 1e-12
+    assert grad_plus.norm() > 1e-3
+    assert optimizer.record.grad_norm > 0.1
+
+
+@every_style
+@pytest.mark.parametrize("magnitude", [1e-25, 1e20])
+def test_gradients_of_extreme_size_perturb_by_rho(style, magnitude):
+    problem = Cubic(torch.float32)
+    problem.weights = [a * magnitude for a in problem.weights]
+    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.0), rho=0.7)
+    take(style, optimizer, problem)
+    # The realised displacement is x⁺ − x after x⁺ was rounded: a few units of 6e-8 for weights of about 1.
+    assert optimizer.record.radius.item() == pytest.approx(0.7, rel=1e-6)
+    assert optimizer.record.grad_norm.item() == pytest.approx(
+        magnitude * np.linalg.norm(problem.coefficients() / magnitude * problem.flat() ** 2), rel=1e-6
+    )
+
+
+def test_complex_parameters_move_as_pairs_of_real_ones():
+    z = torch.tensor([1.0 + 2.0j, -0.5 + 1.0j], dtype=torch.complex128, requires_grad=True)
+    pairs = torch.view_as_real(z.detach()).clone().requires_grad_()
+    optimizers = [
+        SAM(torch.optim.SGD([p], lr=0.1), rho=0.7, variant=variant) for p in (z, pairs) for variant in ("sam", "asam")
+    ]
+
+    def loss_of(p):
+        real, imaginary = (p.real, p.imag) if p is z else p.unbind(-1)
+        return (real**3 + 2 * imaginary**3).sum()
+
+    for optimizer in optimizers:
+        p = optimizer.param_groups[0]["params"][0]
+
+        def closure(optimizer=optimizer, p=p):
+            optimizer.zero_grad()
+            loss = loss_of(p)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+    torch.testing.assert_close(torch.view_as_real(z.detach()), pairs.detach(), rtol=1e-14, atol=0)
+    assert optimizers[0].record.radius.item() == pytest.approx(0.7)
+    assert optimizers[0].record.cosine.item() == pytest.approx(optimizers[2].record.cosine.item())
+
+
+@every_style
+@pytest.mark.parametrize("variant", ["sam", "asam"])
+@pytest.mark.parametrize("second_rho", [0.7, 0.2])
+def test_sparse_gradients_do_as_dense_ones(style, variant, second_rho):
+    ends, records = [], []
+    for sparse in (True, False):
+        generator = torch.Generator().manual_seed(5)
+        embedding = torch.nn.Embedding(6, 3, sparse=sparse, dtype=torch.float64)
+        with torch.no_grad():
+            embedding.weight.copy_(torch.randn(6, 3, generator=generator, dtype=torch.float64))
+        scale = torch.nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
+        batches = iter([[0, 2, 2], [2, 4]])  # a row twice; another set of rows in the second pass
+
+        class Problem:
+            def backward(self, embedding=embedding, scale=scale, batches=batches):
+                loss = (scale * embedding(torch.tensor(next(batches))).pow(2)).sum()
+                loss.backward()
+                return loss
+
+            def closure(self, optimizer):
+                def closure():
+                    optimizer.zero_grad()
+                    return self.backward()
+
+                return closure
+
+        groups = [{"params": embedding.parameters()}, {"params": [scale], "rho": second_rho}]
+        optimizer = SAM(torch.optim.SGD(groups, lr=0.1), rho=0.7, variant=variant)
+        take(style, optimizer, Problem())
+        ends.append(torch.cat([embedding.weight.detach().flatten(), scale.detach().flatten()]))
+        records.append(optimizer.record)
+    torch.testing.assert_close(ends[0], ends[1], rtol=1e-14, atol=1e-15)
+    for name in ("grad_norm", "grad_plus_norm", "slope_plus", "radius"):
+        torch.testing.assert_close(getattr(records[0], name), getattr(records[1], name), rtol=1e-13, atol=0)
+
+
+def test_parameters_of_several_dtypes_share_one_norm():
+    a = torch.tensor([3.0], dtype=torch.float64, requires_grad=True)
+    b = torch.tensor([4.0], dtype=torch.float32, requires_grad=True)
+    optimizer = SAM(torch.optim.SGD([a, b], lr=0.1), rho=0.5)
+    (a.double().square() / 2 + b.double().square() / 2).sum().backward()
+    with optimizer.perturbed():
+        assert (a.dtype, b.dtype) == (torch.float64, torch.float32)
+        assert [a.item(), b.item()] == pytest.approx([3.3, 4.4])
+        (a.double().square() / 2 + b.double().square() / 2).sum().backward()
+    optimizer.step()
+    assert [a.item(), b.item()] == pytest.approx([3 - 0.33, 4 - 0.44])
