@@ -143,7 +143,7 @@ def _reproduce(options: argparse.Namespace, command: str) -> int:
     console = require("lab", "rich.console").Console(stderr=True, soft_wrap=True)
     from samirage.lab.store import RunFolder
     from samirage.lab.studies import create
-    from samirage.lab.sweep import missing_cells, reproduce
+    from samirage.lab.sweep import begin, reproduce
     from samirage.report.page import build_page
 
     overrides = {
@@ -158,7 +158,7 @@ def _reproduce(options: argparse.Namespace, command: str) -> int:
     folder = RunFolder(options.out)
     failures = []
     for study in studies:
-        todo = missing_cells(study, folder)
+        todo = begin(study, folder, command)
         console.print(f"{study.name}: {len(todo)} of {len(study.cells())} cells to compute")
         with _progress(console, sum(cell.passes for cell in todo), study.name) as advance:
             try:

@@ -14,7 +14,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,8 @@ def _whole_file(path: Path) -> Iterator[Path]:
             f"cannot write {path} ({error.strerror or error}); name a folder that is writable and has room"
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing could be written, there is nothing to remove
+            temporary.unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> Any:

@@ -25,21 +25,22 @@ class Failure:
     error: str
 
 
-def missing_cells(study: AbstractStudy, folder: RunFolder) -> list[Cell]:
-    """Return the cells of a study that a run folder lacks.
+def begin(study: AbstractStudy, folder: RunFolder, command: str) -> list[Cell]:
+    """Begin a study in a run folder, or take up one that was begun; write the manifest if there is none.
 
     Args:
         study: The study.
         folder: New, or with results of the same configuration.
+        command: The command that makes these results, for the record.
 
     Returns:
-        The cells to compute, in plan order.
+        The cells that the folder lacks, in plan order.
 
     Raises:
-        UserError: If the folder holds this study in another configuration.
+        UserError: If the folder cannot be written, or holds this study in another configuration.
     """
     if study.name not in folder.studies():
-        return study.cells()
+        folder.write_manifest(study.name, _manifest(study, command))
     stored = folder.manifest(study.name)["config"]
     differing = [key for key in study.config if stored.get(key) != study.config[key]]
     if differing:
@@ -75,9 +76,7 @@ def reproduce(
     Raises:
         UserError: If the folder cannot be used.
     """
-    todo = missing_cells(study, folder)
-    if study.name not in folder.studies():
-        folder.write_manifest(study.name, _manifest(study, command))
+    todo = begin(study, folder, command)
     folder.remove_leftovers(study.name)
     failures = []
     with compute_settings(study.threads):

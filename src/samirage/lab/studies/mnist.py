@@ -21,6 +21,7 @@ from samirage.lab.claims import Claim, Relation
 from samirage.lab.ensemble import Recipe, train
 from samirage.lab.errors import UserError
 from samirage.lab.models import LOSSES, MLP
+from samirage.lab.runs import join_blocks
 from samirage.lab.runtime import default_threads, usable_device
 from samirage.lab.stacked import AbstractStack, stack
 from samirage.lab.statistics import mean_estimate, share_estimate
@@ -37,6 +38,10 @@ _PRACTICAL_RHO: Final = 0.5  # about the largest radius that people train with
 _MIDDLE_RHO: Final = 3.0  # where SAM alone has collapsed and switching has not
 _LARGE_RHO: Final = 10.0  # where all of SAM's runs freeze
 
+# Tried on 1,000 images, 8 seeds, 600 steps: with these, plain gradient descent ends near its best test accuracy and no
+# run diverges. The squared error of tanh outputs, a sum over ten classes, saturates at 1.
+_LEARNING_RATES: Final = {"softmax-squared": 1.0, "cross-entropy": 0.5, "tanh-squared": 0.1}
+
 
 @dataclass(frozen=True)
 class MnistConfig:
@@ -49,7 +54,7 @@ class MnistConfig:
         hidden: Width of the hidden layer.
         loss: Name of the loss; one of `LOSSES`.
         steps: Gradient steps.
-        lr: Learning rate.
+        lr: Learning rate; None takes the one that suits the loss.
         rhos: Perturbation radii.
         switch_fraction: Share of the steps that `switch` takes plain.
         batch_size: Images per step; None is the full batch.
@@ -68,7 +73,7 @@ class MnistConfig:
     seeds: int
     hidden: int = 32
     loss: str = "softmax-squared"
-    lr: float = 1.0
+    lr: float | None = None
     switch_fraction: float = 0.1
     batch_size: int | None = None
     first_seed: int = 0
@@ -106,7 +111,9 @@ class MnistStudy(AbstractStudy):
     def __init__(self, settings: MnistConfig, data_dir: str | None = None) -> None:
         if settings.loss not in LOSSES:
             raise UserError(f"unknown loss {settings.loss!r}: use one of {', '.join(LOSSES)}")
-        self._settings = settings
+        lr = _LEARNING_RATES[settings.loss] if settings.lr is None else settings.lr
+        self._settings = replace(settings, lr=lr)
+        self._recipe = Recipe(steps=settings.steps, lr=lr, batch_size=settings.batch_size)
         self._device = usable_device(settings.device)
         images = data.load(settings.data, data_dir=data_dir)
         if not 1 <= settings.images <= len(images.train_images):
@@ -172,13 +179,7 @@ class MnistStudy(AbstractStudy):
         settings = self._settings
         method, rho, seeds = cell.settings["method"], cell.settings["rho"], cell.settings["seeds"]
         warm_start = WarmStart(fraction=settings.switch_fraction, total_steps=settings.steps)
-        recipe = Recipe(
-            steps=settings.steps,
-            lr=settings.lr,
-            rho=rho,
-            warm_start=warm_start if method == "switch" else None,
-            batch_size=settings.batch_size,
-        )
+        recipe = replace(self._recipe, rho=rho, warm_start=warm_start if method == "switch" else None)
         members = stack([self._network(seed) for seed in seeds], LOSSES[settings.loss], self._x, self._labels)
         every = max(1, settings.steps // _EVALUATIONS)
         accuracy: dict[int, Tensor] = {0: self._test_accuracy(members)}
@@ -201,7 +202,7 @@ class MnistStudy(AbstractStudy):
             "final_loss": ("seed", final_loss.cpu().numpy()),
             "diverged": ("seed", ~torch.isfinite(final_loss).cpu().numpy()),
         }
-        attributes = {"study": self.name, "method": method, "rho": rho, "loss_name": settings.loss, "lr": settings.lr}
+        attributes = {"study": self.name, "method": method, "rho": rho, "loss_name": settings.loss, "lr": recipe.lr}
         if method == "switch":
             attributes["switch_step"] = warm_start.length
         return xr.Dataset(
@@ -227,10 +228,7 @@ class MnistStudy(AbstractStudy):
 
     def claims(self, results: Mapping[str, xr.Dataset], command: str) -> list[Claim]:
         """Hold the results against Figure 4 of the paper, and against what we expect; see `AbstractStudy`."""
-        by_run: dict[tuple[str, float], list[xr.Dataset]] = {}
-        for result in results.values():
-            by_run.setdefault((result.attrs["method"], float(result.attrs["rho"])), []).append(result)
-        runs = {key: xr.concat(parts, "seed") for key, parts in by_run.items()}
+        runs = join_blocks(results.values())
         claims = []
 
         def add(statement: str, source: str, relation: Relation, expected: float, measured: Measured) -> None:

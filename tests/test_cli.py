@@ -1,0 +1,176 @@
+"""The command line, as a user meets it: what works, what is refused, and what Ctrl-C leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from samirage import cli
+from samirage._version import __version__
+
+
+def run(*arguments):
+    """Exit code of the command line, also where argparse ends the process itself."""
+    try:
+        return cli.main([str(a) for a in arguments])
+    except SystemExit as stop:
+        return stop.code
+
+
+def test_reproduce_makes_a_run_folder_and_says_where_the_page_is(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert (
+        run("reproduce", "mnist", "--scale", "smoke", "--out", out, "--rho", "10", "--seed", "5", "--threads", "1") == 0
+    )
+    page = out / "report" / "index.html"
+    assert capsys.readouterr().out == f"The page: {page}\n"
+    assert page.stat().st_size > 10_000
+    manifest = json.loads((out / "manifest.json").read_text())["studies"]["mnist"]
+    assert manifest["seeds"] == [5, 6, 7, 8]
+    assert manifest["config"]["rhos"] == [10.0]
+    assert manifest["command"] == f"samirage reproduce mnist --scale smoke --out {out} --rho 10 --seed 5 --threads 1"
+    assert sorted(p.name for p in (out / "cells/mnist").iterdir()) == ["sam-rho10.nc", "sgd.nc", "switch-rho10.nc"]
+
+    page.unlink()
+    assert run("report", out) == 0
+    assert page.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["reproduce", "cifar"], "unknown study 'cifar': the studies are mnist"),
+        (["reproduce", "mnist", "--scale", "huge"], "argument --scale: invalid choice: 'huge' (choose from"),
+        (["reproduce", "mnist", "--epochs", "3"], "unrecognized arguments: --epochs 3"),
+        (["reproduce", "mnist", "--rho", "-1"], "argument --rho: '-1' is not a finite radius above 0"),
+        (["reproduce", "mnist", "--rho", "nan"], "argument --rho: 'nan' is not a finite radius above 0"),
+        (["reproduce", "mnist", "--rho", "inf"], "argument --rho: 'inf' is not a finite radius above 0"),
+        (["reproduce", "mnist", "--rho", "big"], "argument --rho: 'big' is not a finite radius above 0"),
+        (["reproduce", "mnist", "--threads", "0"], "argument --threads: '0' is not a whole number of at least 1"),
+        (["reproduce", "mnist", "--seed", "-3"], "argument --seed: '-3' is not a whole number of at least 0"),
+        (["reproduce", "mnist", "--loss", "hinge"], "unknown loss 'hinge': use one of softmax-squared"),
+        (["reproduce", "mnist", "--device", "tpu"], "unknown device 'tpu': use cpu, cuda or cuda:N"),
+        (["data", "fetch", "imagenet"], "imagenet"),
+        (["report", "nowhere"], "nowhere is not a folder: name a run folder"),
+        (["frobnicate"], "invalid choice: 'frobnicate'"),
+        ([], "the following arguments are required: COMMAND"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence_and_exit_code_2(arguments, sentence, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert sentence in captured.err
+    assert captured.err.startswith("samirage: ")
+    assert captured.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_without_cuda_is_refused(tmp_path, capsys):
+    assert run("reproduce", "mnist", "--device", "cuda", "--out", tmp_path / "run") == 2
+    assert "sees no CUDA device: use --device cpu" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unwritable_folder_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    assert run("reproduce", "mnist", "--scale", "smoke", "--out", tmp_path / "file" / "run") == 2
+    error = capsys.readouterr().err
+    assert "cannot write" in error
+    assert "name a folder that is writable" in error
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x1f\x8b truncated"])
+def test_a_corrupt_data_file_is_refused(content, tmp_path, capsys):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train-images-idx3-ubyte.gz").write_bytes(content)
+    out = tmp_path / "run"
+    assert run("reproduce", "mnist", "--scale", "paper", "--data-dir", data, "--out", out) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(data) in error
+    assert not out.exists()
+
+
+def test_other_settings_in_the_same_folder_are_refused(tmp_path, capsys):
+    out = tmp_path / "run"
+    common = ["reproduce", "mnist", "--scale", "smoke", "--rho", "10", "--threads", "1", "--out", out]
+    assert run(*common) == 0
+    capsys.readouterr()
+    assert run(*common, "--loss", "cross-entropy") == 2
+    assert "loss 'softmax-squared' (now 'cross-entropy')" in capsys.readouterr().err
+    assert run(*common) == 0
+    assert "0 of 3 cells to compute" in capsys.readouterr().err
+
+
+def test_a_failed_cell_is_named_and_the_exit_code_is_1(tmp_path, capsys, monkeypatch):
+    from samirage.lab.studies.mnist import MnistStudy
+
+    inner = MnistStudy.run
+
+    def fails_once(self, cell, advance):
+        if cell.name == "sgd":
+            raise RuntimeError("no luck")
+        return inner(self, cell, advance)
+
+    monkeypatch.setattr(MnistStudy, "run", fails_once)
+    out = tmp_path / "run"
+    assert run("reproduce", "mnist", "--scale", "smoke", "--rho", "10", "--out", out) == 1
+    assert "samirage: cell sgd failed: RuntimeError: no luck" in capsys.readouterr().err
+    assert (out / "report/index.html").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_clean_message_and_a_folder_that_resumes(tmp_path):
+    out = tmp_path / "run"
+    # Under a shell that starts it in the background, Python would ignore Ctrl-C; so restore it first.
+    program = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    program += "from dataclasses import replace\nfrom samirage.lab.studies import mnist\n"
+    program += "mnist.SCALES['smoke'] = replace(mnist.SCALES['smoke'], steps=2000)\n"
+    program += "from samirage.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "reproduce", "mnist", "--scale", "smoke", "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "120"})
+    deadline = time.monotonic() + 120
+    while not (out / "cells/mnist/sgd.nc").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert f"cells are stored in {out}; the same command computes the rest." in " ".join(error.split())
+    assert not [name for name in os.listdir(out / "cells/mnist") if name.endswith(".partial")]
+
+
+def test_every_command_has_help_with_an_example(capsys):
+    for command in ([], ["reproduce"], ["report"], ["data"], ["data", "fetch"]):
+        assert run(*command, "--help") == 0
+        assert f"example: {' '.join(['samirage', *command])}" in capsys.readouterr().out
+
+
+def test_the_version_is_printed(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"samirage {__version__}\n"
+
+
+def test_the_report_is_rebuilt_without_torch(tmp_path):
+    out = tmp_path / "run"
+    assert run("reproduce", "mnist", "--scale", "smoke", "--rho", "10", "--out", out) == 0
+    program = f"""
+import sys
+from samirage.cli import main
+assert main(["report", {str(out)!r}]) == 0
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=Path(__file__).parent)
