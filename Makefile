@@ -13,14 +13,15 @@ help:  ## Show this list
 .venv: $(STAMP)  ## Set up .venv with samirage and all it was tested with
 
 # The stamp is written last, so an interrupted set-up is done again. Edits of the source need no new set-up, because the package
-# is installed in editable form; changes of the two files that say what to install do.
+# is installed in editable form; changes of the two files that say what to install do. Without --no-compile, half of the time
+# would go into byte code of modules that are never imported.
 $(STAMP): pyproject.toml constraints.txt
 	@command -v "$(PYTHON)" >/dev/null || \
 		{ echo "There is no '$(PYTHON)' here: install Python 3.11 or newer, or name one with: make PYTHON=/path/to/python3"; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "samirage needs Python 3.11 or newer, and '$(PYTHON)' is $$("$(PYTHON)" -V 2>&1): name another one with: make PYTHON=python3.12"; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[lab,bench,dev]' --constraint constraints.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --editable '.[lab,bench,dev]' --constraint constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## Train SAM on MNIST until it hallucinates, and show it on a page
