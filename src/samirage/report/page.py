@@ -1,0 +1,176 @@
+"""The page: one HTML file that needs nothing outside itself, made from a run folder alone."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from samirage._version import __version__
+from samirage.lab.claims import Claim
+from samirage.lab.errors import UserError
+from samirage.lab.store import RunFolder
+from samirage.report import numbers
+from samirage.report.figures.style import PALETTE
+from samirage.report.sections import build_section
+from samirage.report.svg import FONT, PAPER
+
+
+def build_page(folder: RunFolder) -> Path:
+    """Write `report/index.html` into a run folder: figures, claims, tables, configuration, from stored cells only.
+
+    The file appears whole or not at all. It makes no request, so it opens from disk and can be sent by mail.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        UserError: If the folder does not exist, holds no finished cell or one that cannot be read, or cannot be
+            written to.
+    """
+    if not folder.path.is_dir():
+        raise UserError(
+            f"{folder.path} does not exist; name the folder of a run, such as `samirage reproduce` makes it"
+        )
+    studies = folder.studies()
+    if not any(folder.finished(study) for study in studies):
+        raise UserError(f"{folder.path} holds no finished cell; run `samirage reproduce` on this folder first")
+    html = _environment().get_template("page.html").render(
+        run=folder.path.resolve().name,
+        studies=[_study(folder, study) for study in studies],
+        palette=PALETTE.values(),
+        paper=PAPER,
+        font=FONT,
+        version=__version__,
+    )  # fmt: skip
+    return _write_whole(folder.path / "report" / "index.html", html)
+
+
+def _study(folder: RunFolder, study: str) -> dict[str, Any]:
+    manifest, finished = folder.manifest(study), set(folder.finished(study))
+    return {
+        "name": study,
+        "section": build_section(folder, study),
+        "claims": _claims(folder, study),
+        "config": flat(manifest.get("config", {})),
+        "seeds": seed_range(manifest.get("seeds", [])),
+        "versions": flat(manifest.get("versions", {})),
+        "hardware": flat(manifest.get("hardware", {})),
+        "commit": manifest.get("commit"),
+        "command": manifest.get("command"),
+        "started": manifest.get("started"),
+        "cells": [
+            {"name": cell, "href": f"../cells/{quote(study)}/{quote(cell)}.nc" if cell in finished else None}
+            for cell in manifest["cells"]
+        ],
+    }
+
+
+def _claims(folder: RunFolder, study: str) -> list[Claim]:
+    try:
+        return folder.claims(study)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder.path / 'claims.json'} holds a claim that cannot be read ({error}); delete the file and run "
+            f"`samirage reproduce {study}` again on this folder"
+        ) from None
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Print nested settings as pairs of dotted names and text.
+
+    Args:
+        values: The settings: plain data as JSON has it.
+        prefix: What the names begin with.
+
+    Returns:
+        Name -> text.
+
+    Example:
+        >>> flat({"lr": 1.0, "rhos": [0.05, 10.0], "data": {"name": "mnist", "batch": None}})
+        {'lr': '1', 'rhos': '0.05, 10', 'data.name': 'mnist', 'data.batch': 'none'}
+    """
+    pairs: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            pairs.update(flat(value, f"{prefix}{key}."))
+        else:
+            pairs[f"{prefix}{key}"] = _text(value)
+    return pairs
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return numbers.minus(f"{value:g}")
+    if isinstance(value, int):
+        return numbers.minus(f"{value:,}")
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(item) for item in value) or "none"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def seed_range(seeds: list[int]) -> str:
+    """Print a list of seeds, consecutive ones as a range.
+
+    Args:
+        seeds: The seeds.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> seed_range([0, 1, 2, 3]), seed_range([4, 9]), seed_range([])
+        ('0 to 3 (4 seeds)', '4, 9', 'not recorded')
+    """
+    if not seeds:
+        return "not recorded"
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[0] + len(seeds))):
+        return f"{seeds[0]} to {seeds[-1]} ({len(seeds)} seeds)"
+    return ", ".join(str(seed) for seed in seeds)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("samirage.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["code"] = _code
+    for name in ("percent", "significant", "with_error"):
+        environment.filters[name] = getattr(numbers, name)
+    return environment
+
+
+def _code(text: str) -> Markup:
+    """Escape a text and print what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _write_whole(path: Path, text: str) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror or error}); make the run folder writable, or copy it somewhere else"
+        ) from None
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+    return path

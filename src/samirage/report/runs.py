@@ -1,0 +1,108 @@
+"""Stored cells, joined: all seeds of one method at one radius as one data set."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+
+from samirage.lab.errors import UserError
+from samirage.lab.store import RunFolder
+
+NEEDED = (
+    *("loss", "grad_norm", "shift_ratio", "test_accuracy"),
+    *("final_loss", "final_test_accuracy", "final_shift_ratio", "final_grad_norm", "hallucinated", "diverged"),
+)
+
+
+@dataclass(frozen=True)
+class StudyRuns:
+    """What a study has computed so far.
+
+    Attributes:
+        runs: Data set of each (method, rho): dimensions `seed`, `step`, `eval_step`. Plain steps have rho 0.
+        rhos: The radii, planned or finished, ascending; without the 0 of methods that have no radius.
+        missing: Names of the planned cells that have not finished.
+        planned: Number of planned cells.
+        seconds: Time that the finished cells took, in seconds; NaN when it was not recorded.
+    """
+
+    runs: Mapping[tuple[str, float], xr.Dataset]
+    rhos: tuple[float, ...]
+    missing: tuple[str, ...]
+    planned: int
+    seconds: float
+
+    def of(self, method: str, rho: float = 0.0) -> xr.Dataset | None:
+        """Return the runs of one method at one radius.
+
+        Args:
+            method: Name of the method.
+            rho: The radius; 0 for a method that has none.
+
+        Returns:
+            Its data set, or None when no cell of it has finished.
+        """
+        return self.runs.get((method, rho))
+
+    def methods(self) -> tuple[str, ...]:
+        """Return the methods with at least one finished cell, in the order of their cells."""
+        return tuple(dict.fromkeys(method for method, _ in self.runs))
+
+
+def load_runs(folder: RunFolder, study: str) -> StudyRuns:
+    """Read all finished cells of a study whose cells are (method × rho × block of seeds).
+
+    Args:
+        folder: The run folder.
+        study: Name of the study.
+
+    Returns:
+        The runs, blocks of seeds joined and sorted by seed.
+
+    Raises:
+        UserError: If no cell has finished, a cell cannot be read, or its content is not that of such a study.
+    """
+    planned, finished = list(folder.manifest(study)["cells"]), folder.finished(study)
+    if not finished:
+        raise UserError(
+            f"{folder.path} holds no finished cell of study {study!r}; run `samirage reproduce {study}` on this folder"
+        )
+    blocks: dict[tuple[str, float], list[xr.Dataset]] = {}
+    for name in finished:
+        cell = _checked(folder.read_cell(study, name), folder, study, name)
+        blocks.setdefault((str(cell.attrs["method"]), float(cell.attrs["rho"])), []).append(cell)
+    seconds = sum(float(c["wall_seconds"]) if "wall_seconds" in c else math.nan for cs in blocks.values() for c in cs)
+    runs = {key: _join(cells, folder, study) for key, cells in blocks.items()}
+    config: Mapping[str, Any] = folder.manifest(study).get("config", {})
+    with_radius = {rho for method, rho in runs if method != "sgd"} | {float(rho) for rho in config.get("rhos", ())}
+    missing = tuple(name for name in planned if name not in set(finished))
+    return StudyRuns(runs, tuple(sorted(with_radius)), missing, len(planned), seconds)
+
+
+def _checked(cell: xr.Dataset, folder: RunFolder, study: str, name: str) -> xr.Dataset:
+    absent = [key for key in NEEDED if key not in cell] + [key for key in ("method", "rho") if key not in cell.attrs]
+    if absent:
+        raise UserError(
+            f"cell {name!r} of study {study!r} in {folder.path} lacks {', '.join(absent)}; "
+            f"delete it and run `samirage reproduce {study}` again on this folder"
+        )
+    return cell
+
+
+def _join(cells: list[xr.Dataset], folder: RunFolder, study: str) -> xr.Dataset:
+    if len(cells) == 1:
+        return cells[0].sortby("seed")
+    try:
+        joined = xr.concat(
+            cells, dim="seed", data_vars="minimal", coords="minimal", compat="override", join="exact",
+            combine_attrs="override",
+        )  # fmt: skip
+    except ValueError as error:
+        method, rho = cells[0].attrs["method"], cells[0].attrs["rho"]
+        raise UserError(
+            f"cells of {method} at rho = {rho:g} of study {study!r} in {folder.path} do not fit together ({error}); "
+            f"delete them and run `samirage reproduce {study}` again on this folder"
+        ) from None
+    return joined.sortby("seed")

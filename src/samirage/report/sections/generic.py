@@ -1,0 +1,23 @@
+"""The section of a study that the page knows nothing about."""
+
+from samirage.lab.store import RunFolder
+from samirage.report.sections.section import Section, missing_notice
+
+
+def build(folder: RunFolder, study: str) -> Section:
+    """Build a section that says what has finished; the page adds claims, configuration and the list of cells.
+
+    Args:
+        folder: The run folder.
+        study: Name of the study.
+
+    Returns:
+        The section.
+    """
+    planned, finished = list(folder.manifest(study)["cells"]), folder.finished(study)
+    missing = tuple(name for name in planned if name not in set(finished))
+    return Section(
+        title=f"Study {study}",
+        headline=(f"{len(finished)} of {len(planned)} cells have finished. Their files are listed below.",),
+        notices=missing_notice(missing, len(planned), study),
+    )

@@ -1,0 +1,99 @@
+"""What a section of the page is made of. A study decides what is in its section; the templates decide how it looks."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from markupsafe import Markup
+
+Screens = Literal["all", "wide", "narrow"]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One drawing of a figure.
+
+    Attributes:
+        svg: The SVG element, which carries its text for screen readers.
+        natural_width: Width in CSS pixels at which its text has the intended size; it scrolls rather than shrink much.
+        screens: On which screens it is shown; a figure may have one drawing for wide and one for narrow ones.
+    """
+
+    svg: Markup
+    natural_width: int
+    screens: Screens = "all"
+
+
+@dataclass(frozen=True)
+class FigureBlock:
+    """A figure with its heading and caption.
+
+    Attributes:
+        id: Its id on the page.
+        title: Its heading.
+        caption: What is drawn, in plain words.
+        drawings: Its drawings.
+    """
+
+    id: str
+    title: str
+    caption: str
+    drawings: tuple[Drawing, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a section: data, and the template that prints it.
+
+    Attributes:
+        template: Name of a file in `templates/blocks`; it finds the data as `data`.
+        data: Its data.
+    """
+
+    template: str
+    data: Any
+
+
+@dataclass(frozen=True)
+class Section:
+    """A study on the page.
+
+    Attributes:
+        title: Its heading.
+        headline: Paragraphs in plain words; every number in them is computed from stored cells.
+        notices: What the reader must know first, such as that cells are missing.
+        opening: Blocks before the claims.
+        blocks: Blocks after the claims.
+        facts: Further pairs of name and text for the list of software and hardware.
+    """
+
+    title: str
+    headline: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    opening: tuple[Block, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+def missing_notice(missing: tuple[str, ...], planned: int, study: str) -> tuple[str, ...]:
+    """Say which cells have not finished.
+
+    Args:
+        missing: Their names.
+        planned: Number of planned cells.
+        study: Name of the study.
+
+    Returns:
+        One sentence, or none when nothing is missing.
+
+    Example:
+        >>> missing_notice(("sgd",), 3, "mnist")[0]
+        '1 of 3 cells has not finished: sgd. Run `samirage reproduce mnist` again on this folder to compute it.'
+    """
+    if not missing:
+        return ()
+    shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+    one = len(missing) == 1
+    return (
+        f"{len(missing)} of {planned} cells {'has' if one else 'have'} not finished: {shown}. "
+        f"Run `samirage reproduce {study}` again on this folder to compute {'it' if one else 'them'}.",
+    )
