@@ -1,5 +1,8 @@
 """The ensemble engine against the NumPy reference, against single members, and against its own two paths."""
 
+import signal
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ import torch
 import reference
 from samirage.lab.ensemble import FIGURES, Recipe, train
 from samirage.lab.models import MLP, softmax_squared
-from samirage.lab.runtime import compute_settings
+from samirage.lab.runtime import compute
 from samirage.lab.stacked import MLPStack, ModuleStack
 from samirage.sam import WarmStart
 
@@ -176,8 +179,26 @@ def test_denormals_are_flushed_in_all_threads_and_settings_come_back():
     threads = torch.get_num_threads()
     tiny = torch.full((4_000_000,), 1e-39)  # enough elements for all threads
     assert (tiny * 0.5 != 0).all()
-    with compute_settings(threads=2):
-        assert torch.get_num_threads() == 2
-        assert (tiny * 0.5 == 0).all()
+    # The pool of this thread exists already, without the setting; compared as bits, lest the comparison flush.
+    number, bits = compute(lambda: (torch.get_num_threads(), (tiny * 0.5).view(torch.int32)), threads=2)
+    assert number == 2
+    assert (bits == 0).all()
     assert torch.get_num_threads() == threads
-    assert (tiny * 0.5 != 0).all()
+    assert ((tiny * 0.5).view(torch.int32) != 0).all()
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_what_a_computed_task_raises_is_raised_and_an_interrupted_caller_stops_it():
+    def fails():
+        raise ArithmeticError("as planted")
+
+    with pytest.raises(ArithmeticError, match="as planted"):
+        compute(fails, threads=1)
+
+    stop = threading.Event()
+    ends = []
+    interruption = threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    interruption.start()
+    with pytest.raises(KeyboardInterrupt):
+        compute(lambda: ends.append(stop.wait(timeout=30)), threads=1, stop=stop)
+    assert ends == [True]

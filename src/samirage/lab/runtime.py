@@ -4,15 +4,18 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from threading import Event, Thread
+from typing import Any, TypeVar
 
 import torch
 
 from samirage.lab.errors import UserError
+
+T = TypeVar("T")
 
 
 def usable_device(name: str) -> torch.device:
@@ -46,31 +49,72 @@ def default_threads() -> int:
     return torch.get_num_threads()
 
 
-@contextmanager
-def compute_settings(threads: int) -> Iterator[None]:
-    """Compute with so many CPU threads, reproducibly, and with denormal numbers flushed to zero.
+def compute(task: Callable[[], T], *, threads: int, stop: Event | None = None) -> T:
+    """Run a task with so many CPU threads, reproducibly, and with denormal numbers flushed to zero.
 
-    In saturated regimes gradients fade through the denormal range, in which a CPU is many times slower.
+    In saturated regimes gradients fade through the denormal range, in which a CPU is many times slower. Flushing is a
+    setting of each thread, and a thread of the pool that shares the arithmetic has it only if it was born with it. The
+    task therefore runs in a new thread, whose pool is new as well; the settings of the caller stay as they are.
 
     Args:
+        task: What to run.
         threads: Number of CPU threads, at least 1.
+        stop: Set when the caller is interrupted, in the hope that the task looks at it and ends.
 
-    Yields:
-        Nothing; settings are as before when the block ends.
+    Returns:
+        What the task returns; what it raises is raised.
+
+    Example:
+        >>> compute(lambda: float(torch.tensor(1e-40) * 1.0), threads=2)
+        0.0
     """
-    threads_before, deterministic_before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    flushed_before = bool(torch.tensor(1e-40) * 1.0 == 0.0)
+    results: list[T] = []
+    errors: list[BaseException] = []
+    finished = Event()
+
+    def run() -> None:
+        # OpenMP's number of threads, too, belongs to the thread that sets it.
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(True)
+        try:
+            results.append(task())
+        except BaseException as error:  # handed over to the caller, whatever it is
+            errors.append(error)
+        finally:
+            finished.set()
+
+    thread = Thread(target=run, name="samirage-compute")
+    with _deterministic():
+        thread.start()
+        try:
+            finished.wait()  # and not thread.join(): before Python 3.13, an interrupted join takes the thread for ended
+        except BaseException:
+            if stop is not None:
+                stop.set()
+            finished.wait()
+            raise
+        finally:
+            thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Make PyTorch choose algorithms that repeat bit for bit; these settings are global."""
+    # A module of properties, which the type checker does not know.
+    memory: Any = torch.utils.deterministic
+    deterministic, fill = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     # cuBLAS is deterministic only with a fixed workspace, and reads this when it starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    torch.set_flush_denormal(True)
+    memory.fill_uninitialized_memory = False  # a pass over every new tensor, for no gain here
     try:
         yield
     finally:
-        torch.set_flush_denormal(flushed_before)
-        torch.use_deterministic_algorithms(deterministic_before)
-        torch.set_num_threads(threads_before)
+        memory.fill_uninitialized_memory = fill
+        torch.use_deterministic_algorithms(deterministic)
 
 
 def versions() -> dict[str, str]:

@@ -236,7 +236,8 @@ class MLPStack(AbstractStack):
             logits, hidden = self._forward(params, inputs[part])
             loss, dz = self._loss_and_slope(logits, labels[part])
             total += weight * loss
-            dz *= weight
+            if weight < 1:
+                dz *= weight
             for layer in range(len(hidden), 0, -1):
                 below = hidden[layer - 1]
                 d_weight, d_bias = grads[2 * layer - 1], grads[2 * layer]

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from threading import Event
 from time import perf_counter
 from typing import Any
 
 from samirage.lab.errors import UserError
-from samirage.lab.runtime import commit, compute_settings, hardware, versions
+from samirage.lab.runtime import commit, compute, hardware, versions
 from samirage.lab.store import RunFolder
 from samirage.lab.study import AbstractStudy, Cell
 
@@ -79,15 +81,21 @@ def reproduce(
     todo = begin(study, folder, command)
     folder.remove_leftovers(study.name)
     failures = []
-    with compute_settings(study.threads):
-        for cell in todo:
-            begun = perf_counter()
-            try:
-                results = study.run(cell, advance)
-            except (RuntimeError, ArithmeticError, MemoryError) as error:
-                failures.append(Failure(cell.name, f"{type(error).__name__}: {error}"))
-                continue
-            folder.write_cell(study.name, cell.name, results.assign(wall_seconds=perf_counter() - begun))
+    stop = Event()
+
+    def advance_or_stop(passes: int) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        advance(passes)
+
+    for cell in todo:
+        begun = perf_counter()
+        try:
+            results = compute(partial(study.run, cell, advance_or_stop), threads=study.threads, stop=stop)
+        except (RuntimeError, ArithmeticError, MemoryError) as error:
+            failures.append(Failure(cell.name, f"{type(error).__name__}: {error}"))
+            continue
+        folder.write_cell(study.name, cell.name, results.assign(wall_seconds=perf_counter() - begun))
     finished = {name: folder.read_cell(study.name, name) for name in folder.finished(study.name)}
     folder.write_claims(study.name, study.claims(finished, command))
     return failures
