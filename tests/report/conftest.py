@@ -10,6 +10,8 @@ import xarray as xr
 
 from samirage.lab.claims import Claim, Relation
 from samirage.lab.store import RunFolder
+from samirage.report.page import build_page
+from samirage.report.runs import StudyRuns, load_runs
 
 RHOS = (0.05, 0.2, 0.5, 1.0, 3.0, 10.0)
 COMMAND = "samirage reproduce mnist --scale laptop --out 'runs/<first>'"
@@ -133,3 +135,15 @@ def make_folder(
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A whole run; tests only read it."""
     return make_folder(tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture(scope="session")
+def study(run_folder: RunFolder) -> StudyRuns:
+    """The runs of that folder, read once."""
+    return load_runs(run_folder, "mnist")
+
+
+@pytest.fixture(scope="session")
+def page(run_folder: RunFolder) -> Path:
+    """Its page, built once."""
+    return build_page(run_folder)

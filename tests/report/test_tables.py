@@ -10,7 +10,7 @@ import xarray as xr
 from samirage.lab.statistics import wilson_interval
 from samirage.lab.store import RunFolder
 from samirage.report.numbers import decimals_for, percent, significant, with_error
-from samirage.report.runs import load_runs
+from samirage.report.runs import StudyRuns, load_runs
 from samirage.report.tables import method_row, method_table
 
 
@@ -53,8 +53,8 @@ def test_all_seeds_diverged_is_a_row_without_numbers() -> None:
     assert all(math.isnan(v) for v in (row.accuracy.mean, row.loss.mean, row.worst_accuracy, row.shift_ratio))
 
 
-def test_rows_keep_the_order_of_the_methods_and_join_blocks_of_seeds(run_folder: RunFolder) -> None:
-    rows = method_table(load_runs(run_folder, "mnist"))
+def test_rows_keep_the_order_of_the_methods_and_join_blocks_of_seeds(study: StudyRuns) -> None:
+    rows = method_table(study)
     rhos = [0.05, 0.2, 0.5, 1.0, 3.0, 10.0]
     assert [(row.method, row.rho) for row in rows] == [
         ("sgd", 0.0), *(("sam", rho) for rho in rhos), *(("switch", rho) for rho in rhos)
@@ -65,10 +65,10 @@ def test_rows_keep_the_order_of_the_methods_and_join_blocks_of_seeds(run_folder:
     assert collapsed.accuracy.mean < 0.2 < 0.7 < rows[-1].accuracy.mean
 
 
-def test_table_agrees_with_the_files(run_folder: RunFolder) -> None:
+def test_table_agrees_with_the_files(run_folder: RunFolder, study: StudyRuns) -> None:
     cells = [run_folder.read_cell("mnist", f"sam_rho3_seeds{block}") for block in ("0-7", "8-15")]
     accuracy = np.concatenate([cell["final_test_accuracy"].to_numpy() for cell in cells]).astype(float)
-    row = next(r for r in method_table(load_runs(run_folder, "mnist")) if (r.method, r.rho) == ("sam", 3.0))
+    row = next(r for r in method_table(study) if (r.method, r.rho) == ("sam", 3.0))
     assert row.accuracy.mean == pytest.approx(accuracy.mean(), rel=1e-12)
     assert row.worst_accuracy == accuracy.min()
     assert row.worst_seed == int(accuracy.argmin())

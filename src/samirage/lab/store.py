@@ -152,7 +152,7 @@ class RunFolder:
             dataset: Its results, with labelled dimensions.
         """
         encoding = {name: {"zlib": True, "complevel": 4, "shuffle": True} for name, v in dataset.items() if v.ndim}
-        with _whole_file(self._cell_path(study, cell)) as temporary:
+        with whole_file(self._cell_path(study, cell)) as temporary:
             dataset.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
 
     def remove_leftovers(self, study: str) -> None:
@@ -184,15 +184,30 @@ class RunFolder:
 
         Returns:
             Its claims, in their order.
+
+        Raises:
+            UserError: If they cannot be read.
         """
         path = self.path / "claims.json"
         stored = _read_json(path) if path.exists() else {}
-        return [Claim.from_dict(record) for record in stored.get(study, [])]
+        try:
+            return [Claim.from_dict(record) for record in stored.get(study, [])]
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path} holds a claim that cannot be read ({error}); delete the file and run "
+                f"`samirage reproduce {study}` again on this folder"
+            ) from None
 
 
 @contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path` that becomes `path` when the block ends well, and is removed if not.
+
+    Args:
+        path: The file to be written; its folder is made if need be.
+
+    Yields:
+        Where to write.
 
     Raises:
         UserError: If the file cannot be written.
@@ -219,5 +234,5 @@ def _read_json(path: Path) -> Any:
 
 
 def _write_json(path: Path, document: Any) -> None:
-    with _whole_file(path) as temporary:
+    with whole_file(path) as temporary:
         temporary.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")

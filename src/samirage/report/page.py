@@ -1,7 +1,6 @@
 """The page: one HTML file that needs nothing outside itself, made from a run folder alone."""
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from samirage._version import __version__
-from samirage.lab.claims import Claim
 from samirage.lab.errors import UserError
-from samirage.lab.store import RunFolder
+from samirage.lab.store import RunFolder, whole_file
 from samirage.report import numbers
 from samirage.report.figures.style import PALETTE
 from samirage.report.sections import build_section
@@ -51,7 +49,10 @@ def build_page(folder: RunFolder) -> Path:
         font=FONT,
         version=__version__,
     )  # fmt: skip
-    return _write_whole(folder.path / "report" / "index.html", html)
+    page = folder.path / "report" / "index.html"
+    with whole_file(page) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    return page
 
 
 def _study(folder: RunFolder, study: str) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def _study(folder: RunFolder, study: str) -> dict[str, Any]:
     return {
         "name": study,
         "section": build_section(folder, study),
-        "claims": _claims(folder, study),
+        "claims": folder.claims(study),
         "config": flat(manifest.get("config", {})),
         "seeds": seed_range(manifest.get("seeds", [])),
         "versions": flat(manifest.get("versions", {})),
@@ -72,16 +73,6 @@ def _study(folder: RunFolder, study: str) -> dict[str, Any]:
             for cell in manifest["cells"]
         ],
     }
-
-
-def _claims(folder: RunFolder, study: str) -> list[Claim]:
-    try:
-        return folder.claims(study)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{folder.path / 'claims.json'} holds a claim that cannot be read ({error}); delete the file and run "
-            f"`samirage reproduce {study}` again on this folder"
-        ) from None
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -158,19 +149,3 @@ def _environment() -> Environment:
 def _code(text: str) -> Markup:
     """Escape a text and print what stands between backticks as code."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
-
-
-def _write_whole(path: Path, text: str) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror or error}); make the run folder writable, or copy it somewhere else"
-        ) from None
-    finally:
-        if temporary.exists():
-            temporary.unlink()
-    return path

@@ -8,6 +8,7 @@ from typing import Any
 import xarray as xr
 
 from samirage.lab.errors import UserError
+from samirage.lab.runs import join_blocks
 from samirage.lab.store import RunFolder
 
 NEEDED = (
@@ -69,12 +70,15 @@ def load_runs(folder: RunFolder, study: str) -> StudyRuns:
         raise UserError(
             f"{folder.path} holds no finished cell of study {study!r}; run `samirage reproduce {study}` on this folder"
         )
-    blocks: dict[tuple[str, float], list[xr.Dataset]] = {}
-    for name in finished:
-        cell = _checked(folder.read_cell(study, name), folder, study, name)
-        blocks.setdefault((str(cell.attrs["method"]), float(cell.attrs["rho"])), []).append(cell)
-    seconds = sum(float(c["wall_seconds"]) if "wall_seconds" in c else math.nan for cs in blocks.values() for c in cs)
-    runs = {key: _join(cells, folder, study) for key, cells in blocks.items()}
+    cells = [_checked(folder.read_cell(study, name), folder, study, name) for name in finished]
+    seconds = sum(float(cell["wall_seconds"]) if "wall_seconds" in cell else math.nan for cell in cells)
+    try:
+        runs = join_blocks(cells)
+    except ValueError as error:
+        raise UserError(
+            f"cells of study {study!r} in {folder.path} do not fit together ({error}); "
+            f"delete them and run `samirage reproduce {study}` again on this folder"
+        ) from None
     config: Mapping[str, Any] = folder.manifest(study).get("config", {})
     with_radius = {rho for method, rho in runs if method != "sgd"} | {float(rho) for rho in config.get("rhos", ())}
     missing = tuple(name for name in planned if name not in set(finished))
@@ -89,20 +93,3 @@ def _checked(cell: xr.Dataset, folder: RunFolder, study: str, name: str) -> xr.D
             f"delete it and run `samirage reproduce {study}` again on this folder"
         )
     return cell
-
-
-def _join(cells: list[xr.Dataset], folder: RunFolder, study: str) -> xr.Dataset:
-    if len(cells) == 1:
-        return cells[0].sortby("seed")
-    try:
-        joined = xr.concat(
-            cells, dim="seed", data_vars="minimal", coords="minimal", compat="override", join="exact",
-            combine_attrs="override",
-        )  # fmt: skip
-    except ValueError as error:
-        method, rho = cells[0].attrs["method"], cells[0].attrs["rho"]
-        raise UserError(
-            f"cells of {method} at rho = {rho:g} of study {study!r} in {folder.path} do not fit together ({error}); "
-            f"delete them and run `samirage reproduce {study}` again on this folder"
-        ) from None
-    return joined.sortby("seed")

@@ -20,6 +20,7 @@ from samirage.report.numbers import power_of_ten
 from samirage.report.svg import to_inline_svg
 
 PAGE_WIDTH = 11.4  # inches, of a figure as wide as the page
+LEGEND_WIDTH = 8.4  # inches, of the longest legend
 
 INK = "#1b1b1f"
 SGD = "#75757d"
@@ -182,10 +183,10 @@ def figure_width(columns: int) -> float:
         The width.
 
     Example:
-        >>> figure_width(2) < figure_width(4) == figure_width(8) < figure_width(12)
+        >>> figure_width(1) < figure_width(4) == figure_width(8) < figure_width(12)
         True
     """
-    return max(min(1.0 + columns * 2.6, PAGE_WIDTH), 1.0 + columns * 1.3)
+    return max(min(1.0 + columns * 2.6, PAGE_WIDTH), 1.0 + columns * 1.3, LEGEND_WIDTH)
 
 
 def log_axis(axes: Axes) -> None:

@@ -1,0 +1,115 @@
+"""The page: what it says, that it is whole and self-contained, and what is said when the run folder is not usable."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from conftest import COMMAND, make_folder
+from samirage.lab.errors import UserError
+from samirage.lab.store import RunFolder
+from samirage.report.page import build_page
+
+
+class Outline(HTMLParser):
+    """What a page refers to, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.ids: list[str] = []
+        self.figures: list[str | None] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.references += [v for k in ("href", "src", "xlink:href", "srcset", "action") if (v := values.get(k))]
+        self.ids += [v] if (v := values.get("id")) else []
+        if tag == "svg":
+            self.figures.append(values.get("aria-label"))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def outline(page: Path) -> Outline:
+    return Outline(page.read_text(encoding="utf-8"))
+
+
+def test_the_page_needs_nothing_outside_itself(page: Path, outline: Outline) -> None:
+    html = page.read_text(encoding="utf-8")
+    assert not re.search(r"@import|url\(\s*['\"]?(?!#)", html)
+    assert "<script src" not in html
+    for reference in outline.references:
+        assert reference.startswith(("#", "data:", "../cells/mnist/")), reference
+    assert page.stat().st_size < 4_000_000
+
+
+def test_links_lead_to_the_raw_results(page: Path, outline: Outline) -> None:
+    files = [reference for reference in outline.references if reference.startswith("../")]
+    assert len(files) == len(RunFolder(page.parent.parent).finished("mnist"))
+    for file in files:
+        assert (page.parent / file).resolve().exists()
+    targets = [reference[1:] for reference in outline.references if reference.startswith("#")]
+    assert set(targets) <= set(outline.ids)
+    assert len(set(outline.ids)) == len(outline.ids)
+
+
+def test_every_figure_says_what_it_shows(outline: Outline) -> None:
+    labels = [label for label in outline.figures if label]
+    assert len(labels) >= 3
+    assert all(len(label) > 40 for label in labels)
+
+
+def test_the_page_says_what_was_claimed_and_how_it_was_made(page: Path, outline: Outline) -> None:
+    claims = RunFolder(page.parent.parent).claims("mnist")
+    assert {claim.verdict.value for claim in claims} >= {"holds", "fails"}
+    for claim in claims:
+        assert claim.statement in outline.text
+    for verdict in ("holds", "fails"):
+        assert verdict in outline.text
+    assert COMMAND in outline.text  # quotes and angle brackets included: escaped once, not twice
+
+
+def test_an_interrupted_run_is_shown_and_says_so(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "run")
+    missing = folder.finished("mnist")[-1]
+    (tmp_path / "run/cells/mnist" / f"{missing}.nc").unlink()
+    text = Outline(build_page(folder).read_text(encoding="utf-8")).text
+    assert missing in text
+    assert "1 of" in text
+
+
+def test_torch_is_not_imported(run_folder: RunFolder) -> None:
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom samirage.lab.store import RunFolder\n"
+        "from samirage.report.page import build_page\n"
+        f"build_page(RunFolder(Path({str(run_folder.path)!r})))\nassert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere does not exist; name the folder of a run"):
+        build_page(RunFolder(tmp_path / "nowhere"))
+    empty = RunFolder(tmp_path / "empty")
+    empty.write_manifest("mnist", {"config": {}, "cells": ["sgd"]})
+    with pytest.raises(UserError, match="holds no finished cell; run `samirage reproduce`"):
+        build_page(empty)
+    folder = make_folder(tmp_path / "run")
+    claims = folder.path / "claims.json"
+    claims.write_text('{"mnist": [{"statement": "half a claim"}]}')
+    with pytest.raises(UserError, match=r"claims.json holds a claim that cannot be read"):
+        build_page(folder)
+    claims.unlink()
+    cell = folder.path / "cells/mnist" / f"{folder.finished('mnist')[0]}.nc"
+    cell.write_bytes(cell.read_bytes()[:300])
+    with pytest.raises(UserError, match=r"cannot be read .*delete it and run `samirage reproduce mnist` again"):
+        build_page(folder)
+    assert not (folder.path / "report/index.html").exists()
