@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from conftest import COMMAND, make_folder
+from conftest import COMMAND, make_cell, make_folder
 from samirage.lab.errors import UserError
 from samirage.lab.store import RunFolder
 from samirage.report.page import build_page
+from samirage.report.runs import StudyRuns
+from samirage.report.sections.mnist import headline, summary_svg
+from samirage.report.tables import method_table
 
 
 class Outline(HTMLParser):
@@ -113,3 +116,64 @@ def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be read .*delete it and run `samirage reproduce mnist` again"):
         build_page(folder)
     assert not (folder.path / "report/index.html").exists()
+
+
+def test_a_study_without_a_section_of_its_own_gets_a_list_of_its_cells(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "run", rhos=(1.0,), blocks=(range(2),))
+    folder.write_manifest("other", {"cells": ["a", "b"], "config": {"<key>": {"inner": None}}})
+    folder.write_cell("other", "a", folder.read_cell("mnist", folder.finished("mnist")[0]))
+    outline = Outline(build_page(folder).read_text(encoding="utf-8"))
+    assert "1 of 2 cells have finished." in outline.text
+    assert "1 of 2 cells has not finished: b." in outline.text
+    assert "<key>.inner none" in outline.text
+    assert {"mnist", "other"} <= set(outline.ids)
+    assert {"#mnist", "#other", "../cells/other/a.nc"} <= set(outline.references)
+    assert "../cells/other/b.nc" not in outline.references
+
+
+def test_the_headline_is_computed(study: StudyRuns) -> None:
+    rows = method_table(study)
+    text = " ".join(headline(rows, images=1000))
+    plain, alone, switch = rows[0], rows[6], rows[12]
+    assert "from 1,000 images" in text
+    assert f"With SAM at ρ = 10, {alone.hallucinated.k} of 16 networks end at such a point" in text
+    assert f"on average {alone.accuracy.mean:.0%} of the test digits" in text
+    assert f"plain training reaches {plain.accuracy.mean:.0%}." in text
+    assert f"gives {switch.accuracy.mean:.0%}; then {switch.hallucinated.k} of 16 networks" in text
+    assert "radii in common use (0.05 to 0.5 here), 0 of 48 networks" in text
+
+
+def test_the_headline_does_not_claim_what_did_not_happen(study: StudyRuns) -> None:
+    healthy = [row for row in method_table(study) if not row.hallucinated.k]
+    assert "No network trained with SAM ends at such a point, at any of 4 radii" in " ".join(headline(healthy))
+    assert "With SAM at" not in " ".join(headline(healthy))
+    assert headline([row for row in healthy if row.method != "sam"]) == ("No run with SAM alone has finished yet.",)
+
+
+def test_a_cell_without_its_variables_is_named(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "run", rhos=(1.0,), blocks=(range(2),))
+    name = folder.finished("mnist")[0]
+    folder.write_cell("mnist", name, folder.read_cell("mnist", name).drop_vars(["loss", "diverged"]))
+    with pytest.raises(UserError, match=f"cell '{name}' .* lacks loss, diverged; delete it"):
+        build_page(folder)
+
+
+def test_blocks_of_other_lengths_do_not_fit_together(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "run", rhos=(1.0,), blocks=(range(2), range(2, 4)))
+    folder.write_cell("mnist", "sam_rho1_seeds2-3", make_cell("sam", 1.0, range(2, 4), steps=100))
+    with pytest.raises(UserError, match="do not fit together"):
+        build_page(folder)
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "run", rhos=(1.0,), blocks=(range(2),))
+    (folder.path / "report").write_text("in the way")
+    with pytest.raises(UserError, match=r"cannot write .*index\.html"):
+        build_page(folder)
+    assert sorted(p.name for p in folder.path.iterdir()) == ["cells", "claims.json", "manifest.json", "report"]
+
+
+def test_the_readme_picture_brings_its_colours_along(run_folder: RunFolder) -> None:
+    svg = summary_svg(run_folder)
+    assert svg.startswith("<svg")
+    assert "prefers-color-scheme:dark" in svg
