@@ -1,6 +1,6 @@
 """Write what the README says of the stored run: the picture and the table, between the two markers.
 
-Usage: update_readme.py [--check]. With --check, nothing is written, and the exit code is 1 when something is out of date.
+Usage: update_readme.py [--check]. With --check nothing is written, and the exit code is 1 when something is stale.
 """
 
 import sys
