@@ -1,4 +1,4 @@
-"""Sharpness-Aware Minimization that cannot hallucinate.
+"""Sharpness-Aware Minimization that shows when it hallucinates.
 
 The names below are loaded at first use, so that `samirage report` can rebuild a page without importing torch.
 """

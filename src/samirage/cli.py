@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="samirage",
-        description="Train with Sharpness-Aware Minimization that cannot hallucinate; see where it does.",
+        description="See where Sharpness-Aware Minimization converges to a minimum that is not there, and what helps.",
         epilog="example: samirage reproduce mnist --scale smoke --out runs/first",
     )
     parser.add_argument("--version", action="version", version=f"samirage {__version__}")
@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     fetch.add_argument("name", metavar="NAME", help="mnist or mnist-mini")
     fetch.add_argument(
-        "--data-dir", metavar="DIR", help="where it lies already (default: $SAMIRAGE_DATA, or a download)"
+        "--data-dir", metavar="DIR", help="where it lies or is to lie (default: $SAMIRAGE_DATA, or a cache)"
     )
     fetch.set_defaults(run=_fetch)
     return parser
