@@ -177,3 +177,17 @@ def test_the_readme_picture_brings_its_colours_along(run_folder: RunFolder) -> N
     svg = summary_svg(run_folder)
     assert svg.startswith("<svg")
     assert "prefers-color-scheme:dark" in svg
+
+
+def test_columns_of_the_table_stand_under_their_headings(page: Path) -> None:
+    table = page.read_text(encoding="utf-8").split('<table class="methods">')[1].split("</table>")[0]
+    headings = [re.sub("<[^>]+>", " ", cell).split() for cell in re.findall(r"<th scope=\"col\">(.*?)</th>", table)]
+    names = [words[0] for words in headings]
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"(?s)<tr[^>]*>(.*?)</tr>", table)]
+    by_name = [dict(zip(names, row, strict=True)) for row in rows if len(row) == len(names)]
+    collapsed = next(row for row in by_name if row["Radius"] == "10")
+    assert collapsed["At"] == "16 of 16"
+    assert collapsed["95%"] == "81% to 100%"
+    assert (collapsed["Diverged"], collapsed["Seeds"]) == ("0", "16")
+    assert float(collapsed["Test"].split()[0]) < 20
+    assert 0.1 < float(collapsed["Training"].split()[0]) < 1
