@@ -90,7 +90,7 @@ def test_a_failure_in_the_figures_brings_the_weights_back(monkeypatch):
     def failing(**_):
         raise MemoryError("no room")
 
-    monkeypatch.setattr("samirage.optim.passes.step_figures", failing)
+    monkeypatch.setattr("samirage.optim.excursion.step_figures", failing)
     with pytest.raises(MemoryError, match="no room"):
         optimizer.second_step()
     np.testing.assert_array_equal(problem.flat(), home)

@@ -78,7 +78,8 @@ def test_a_closure_that_forgets_to_zero_the_gradients_still_gets_the_perturbed_o
 
 def test_first_step_can_leave_the_gradients_to_the_caller():
     problem, twin = Cubic(), Cubic()
-    optimizer = SAM(torch.optim.SGD(problem.groups(rho=0.0), lr=0.2), rho=0.7)  # radii that make it keep g
+    asam = {"rho": 0.7, "variant": "asam"}  # which keeps g during the second pass
+    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.2), **asam)
     problem.backward()
     optimizer.first_step()
     assert problem.params[0].grad is not None
@@ -86,7 +87,7 @@ def test_first_step_can_leave_the_gradients_to_the_caller():
     problem.backward()
     optimizer.second_step()
     assert problem.params[0].grad is not None
-    other = SAM(torch.optim.SGD(twin.groups(rho=0.0), lr=0.2), rho=0.7)
+    other = SAM(torch.optim.SGD(twin.groups(), lr=0.2), **asam)
     take("first_second", other, twin)
     assert twin.params[0].grad is None
     np.testing.assert_array_equal(problem.flat(), twin.flat())
@@ -220,6 +221,7 @@ def test_a_gradient_that_is_not_finite_skips_the_whole_step(style, bad, bad_pass
     take(style, twin_optimizer, twin)
     np.testing.assert_array_equal(problem.flat(), twin.flat())
     assert not optimizer.record.skipped
+    assert optimizer.record.step == 2  # a skipped step counts
 
 
 def test_a_gradient_that_is_not_finite_skips_a_plain_step_too():
@@ -481,3 +483,15 @@ def test_parameters_of_several_dtypes_share_one_norm():
         (a.double().square() / 2 + b.double().square() / 2).sum().backward()
     optimizer.step()
     assert [a.item(), b.item()] == pytest.approx([3 - 0.33, 4 - 0.44])
+
+
+def test_one_in_every_three_steps_takes_two_passes():
+    problem = Cubic()
+    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.01), rho=0.7, every=3, warm_start=WarmStart(steps=2))
+    calls = []
+    for _ in range(9):
+        before = problem.calls
+        optimizer.step(problem.closure(optimizer))
+        calls.append(problem.calls - before)
+        assert optimizer.record.perturbed == (calls[-1] == 2)
+    assert calls == [1, 1, 2, 1, 1, 2, 1, 1, 2]

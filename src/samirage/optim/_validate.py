@@ -3,11 +3,13 @@
 import inspect
 import math
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 from torch.optim import Optimizer
 
 from samirage.sam import VARIANTS, Variant, WarmStart
+
+T = TypeVar("T")
 
 
 def checked_base(base: object) -> Optimizer:
@@ -71,3 +73,25 @@ def checked_warm_start(warm_start: Any) -> WarmStart | None:
     if warm_start is not None and not isinstance(warm_start, WarmStart):
         raise TypeError(f"warm_start must be a WarmStart or None; got {warm_start!r}: write WarmStart(steps=500)")
     return warm_start
+
+
+def checked_every(every: Any) -> int:
+    """Return `every` if it is a whole number of at least 1.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise ValueError(f"every must be a whole number of at least 1 (1 perturbs in each step); got {every!r}")
+    return every
+
+
+def checked_instance(value: Any, name: str, kind: type[T], hint: str) -> T | None:
+    """Return `value` if it is of this kind, or None.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, {hint}, or None; got {type(value).__name__}")
+    return value

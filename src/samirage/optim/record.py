@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from samirage.sam import StepFigures
 
 
@@ -17,6 +19,8 @@ class StepRecord(StepFigures):
         perturbed: Whether the step took its gradient at `x⁺` (two passes), not at `x` (one).
         skipped: Whether the step left the weights and the base optimizer as they were, because a gradient was not
             finite.
+        alignment: Cosine between the displacement as realised and as intended. Measured where weights of half precision
+            were rounded at random; NaN otherwise.
 
     Example:
         >>> import torch
@@ -37,3 +41,4 @@ class StepRecord(StepFigures):
     step: int
     perturbed: bool
     skipped: bool
+    alignment: Tensor

@@ -1,35 +1,39 @@
-"""`SAM`, the optimizer: one step of two passes around any base optimizer.
+"""`SAM`, the optimizer: what its two passes do, around any base optimizer.
 
 Foret, Kleiner, Mobahi and Neyshabur, "Sharpness-Aware Minimization for Efficiently Improving Generalization", arXiv
 2010.01412. Departures: a gradient that is not finite skips the whole step; a zero gradient perturbs by zero (there is
 no epsilon in the denominator).
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from enum import Enum
+import warnings
+from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from samirage.optim._validate import checked_rho, checked_variant, checked_warm_start
-from samirage.optim.passes import Excursion, gradient_values
+from samirage.optim._validate import (
+    checked_every,
+    checked_instance,
+    checked_rho,
+    checked_variant,
+    checked_warm_start,
+)
+from samirage.optim.excursion import Excursion, gradient_values, unscaled_plus
+from samirage.optim.loss_scale import LossScale
 from samirage.optim.record import StepRecord
-from samirage.optim.wrapper import Wrapper
+from samirage.optim.traces import Buffers, ForwardWatcher, RandomState, random_state, set_random_state
+from samirage.optim.two_pass import Phase, TwoPass
 from samirage.sam import StepFigures, Variant, WarmStart, norm, plain_figures
 
-
-class _Phase(Enum):
-    """Where a step stands; the value says so to the user."""
-
-    AT_REST = "no step has begun"
-    PERTURBED = "the weights are at x⁺"
-    RETURNED = "the gradient of the perturbed pass waits for step()"
+_MIN_ALIGNMENT = 0.5  # below it, rounding contributes more to the displacement than the gradient does
+_MAX_FORWARDS = 4096  # per step, whose random numbers are remembered
 
 
-class SAM(Wrapper):
+class SAM(TwoPass):
     """Sharpness-Aware Minimization around any optimizer: it steps from `x` with the gradient taken at `x⁺`.
 
     `x⁺ = x + e`, where `e` follows from the gradient `g` at `x` and the radius `rho`, one norm over all parameters:
@@ -56,14 +60,28 @@ class SAM(Wrapper):
     Between the two passes one copy of the perturbed parameters is kept, and `.grad` of pass 1 is dropped (set to None).
     The weights come back to `x` bit for bit, also after an exception in pass 2 (in the third way call `restore()`),
     which leaves no gradient behind. A gradient that holds an infinity or a NaN, in either pass, skips the whole
-    step: neither the weights nor the base optimizer's state change.
+    step: neither the weights nor the base optimizer's state change. Hooks of the model run in both passes, step hooks
+    once per step.
+
+    Weights in bfloat16 or float16 are moved to `x⁺` with random rounding, which is right on average: rounded to the
+    nearest, most would not move at all. `record.radius` and `record.alignment` tell what became of the perturbation.
 
     Args:
         base: The optimizer that steps, an instance; it must be able to step without a closure.
         rho: Radius of the perturbation, finite and at least 0, in the units of the parameters (for `"asam"` relative
             to them, for `"unnormalized"` per unit of gradient). A group of `base` with an entry `"rho"` keeps it.
         variant: `"sam"`, `"asam"` (arXiv 2102.11600) or `"unnormalized"` (arXiv 2206.06232).
+        model: The model that is trained, as the loop calls it. With it, pass 2 leaves no trace in its buffers, such as
+            batch-norm statistics, which are those of one plain forward pass.
         warm_start: Number of first steps that follow the plain gradient, as `WarmStart(steps=…)`.
+        every: Perturb in one of so many steps, at least 1; the others take one pass.
+        scaler: The `torch.amp.GradScaler` that scales the loss. `scaler.step(optimizer)` works without it; it is
+            needed for `optimizer.step(closure)` or `scaler.step(optimizer, closure)` with a scaled loss, for the
+            variant `"unnormalized"`, and for figures in the loss's own units where `scaler.unscale_` is called. Call
+            `scaler.update()` after each step as usual: an overflow in either pass skips the step and lowers the scale
+            once.
+        replay_rng: Whether pass 2 sees the random numbers of pass 1 again, so that dropout masks are equal, and leaves
+            the generators as after one pass. Without a closure this needs `model`.
 
     Raises:
         TypeError: If an argument is of the wrong type, or `base` cannot step without a closure.
@@ -84,21 +102,46 @@ class SAM(Wrapper):
         True
     """
 
+    # Tells GradScaler.step to call step() in any case, with `grad_scale` and `found_inf` set; see loss_scale.py.
+    _step_supports_amp_scaling = True
+
     _excursion: Excursion | None
-    _bad_grad_norm: Tensor | None
-    _waiting: StepRecord | None
+    _bad_grad_norm: Tensor | None  # of pass 1, if it was not finite
+    _buffers: Buffers | None
+    _random_before: RandomState | None  # before pass 1 of a closure
+    _random_after: RandomState | None  # after pass 1
+    _random_forwards: deque[RandomState]  # before each forward of pass 1, without a closure
+    _replayed: bool
 
     def __init__(
-        self, base: Optimizer, *, rho: float = 0.05, variant: Variant = "sam", warm_start: WarmStart | None = None
+        self,
+        base: Optimizer,
+        *,
+        rho: float = 0.05,
+        variant: Variant = "sam",
+        model: nn.Module | None = None,
+        warm_start: WarmStart | None = None,
+        every: int = 1,
+        scaler: GradScaler | None = None,
+        replay_rng: bool = True,
     ) -> None:
         self.variant: Variant = checked_variant(variant)
+        self.model = checked_instance(model, "model", nn.Module, "the module that is trained")
         self.warm_start = checked_warm_start(warm_start)
+        self.every = checked_every(every)
+        self.scaler = checked_instance(scaler, "scaler", GradScaler, 'such as torch.amp.GradScaler("cuda")')
+        self.replay_rng = replay_rng
         self._steps = 0
         self._record: StepRecord | None = None
-        self._enter_rest()
         super().__init__(base, rho)
+        self._set_up()
 
-    # What it says about itself.
+    def _set_up(self) -> None:
+        self._loss_scale = LossScale(self, self.scaler)
+        self._warned = False
+        self._enter_rest()
+        if self.model is not None and self.replay_rng:
+            self.model.register_forward_pre_hook(ForwardWatcher(self._before_forward))
 
     @property
     def record(self) -> StepRecord | None:
@@ -123,177 +166,16 @@ class SAM(Wrapper):
             False
             True
         """
-        if self.warm_start is not None and self.warm_start.covers(self._steps):
-            return False
-        return any(radius > 0 for radius in self._radii().values())
+        since = self._steps
+        if self.warm_start is not None:
+            if self.warm_start.covers(self._steps):
+                return False
+            since -= self.warm_start.length
+        return since % self.every == 0 and any(radius > 0 for radius in self._radii().values())
 
     def __repr__(self) -> str:
-        return f"SAM(variant={self.variant!r}, warm_start={self.warm_start!r}, base={self.base!r})"
-
-    # The three ways to make a step.
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Make a step: both passes with a closure; without one, the base optimizer's step on the perturbed gradient.
-
-        Args:
-            closure: Zeroes the gradients, runs forward and backward, and returns the loss; called twice, or once when
-                the step takes one pass. None after `perturbed()`, or when the step takes one pass.
-
-        Returns:
-            What the closure returned at `x`; None without a closure.
-
-        Raises:
-            RuntimeError: If the weights are at `x⁺`, or the perturbed pass is missing or not yet used.
-        """
-        self._require_unperturbed("step()")
-        if closure is not None:
-            if self._phase is _Phase.RETURNED:
-                raise RuntimeError(
-                    "step(closure) would lose the gradient of the perturbed pass: after perturbed() call step() "
-                    "without a closure, or zero_grad() to drop that gradient"
-                )
-            return self._step_with(torch.enable_grad()(closure))
-        if self._phase is _Phase.RETURNED:
-            if not self._params_with_grad():
-                self._enter_rest()
-                raise RuntimeError(
-                    "step() found no gradient from the perturbed pass: call backward() between the entry and the exit "
-                    "of perturbed(), or between first_step() and second_step()"
-                )
-            self._finish()
-        elif self.two_pass:
-            raise RuntimeError(
-                "step() has no gradient of a perturbed pass: give it a closure, or run a second forward and backward "
-                "within `with optimizer.perturbed():` (or between first_step() and second_step()) before each step()"
-            )
-        else:
-            self._step_plain(None)
-        return None
-
-    @contextmanager
-    def perturbed(self) -> Iterator[None]:
-        """Hold the weights at `x⁺` inside a `with` block, and bring them back to `x` at its end, whatever happens.
-
-        Enter it after the first `backward()`, run the second forward and backward inside, and call `step()` after it.
-        The gradients of the first pass are dropped from `.grad` at the entry. When the step takes one pass (see
-        `two_pass`), the weights stay at `x`.
-
-        Yields:
-            Nothing.
-
-        Raises:
-            RuntimeError: If the weights are perturbed already, a perturbed pass still waits for its `step()`, or no
-                parameter has a gradient.
-
-        Example:
-            >>> w = torch.tensor([2.0], requires_grad=True)
-            >>> optimizer = SAM(torch.optim.SGD([w], lr=0.5), rho=1.0)
-            >>> (w.square().sum() / 2).backward()
-            >>> with optimizer.perturbed():
-            ...     print(w.item())
-            ...     (w.square().sum() / 2).backward()
-            3.0
-            >>> optimizer.step()
-            >>> w.item()
-            0.5
-        """
-        self._require_beginning("perturbed()")
-        try:
-            self._depart(drop_grads=True)
-            yield
-            self._come_back(None, None)
-        except BaseException:
-            self.restore()
-            raise
-
-    def first_step(self, zero_grad: bool = False) -> None:
-        """Move the weights to `x⁺`, after the first `backward()`.
-
-        Args:
-            zero_grad: Whether to drop the gradients. If not, drop them yourself before the second `backward()`, which
-                would otherwise add to them.
-
-        Raises:
-            RuntimeError: If the weights are perturbed already, a perturbed pass still waits for its `step()`, or no
-                parameter has a gradient.
-
-        Example:
-            >>> w = torch.tensor([2.0], requires_grad=True)
-            >>> optimizer = SAM(torch.optim.SGD([w], lr=0.5), rho=1.0)
-            >>> (w.square().sum() / 2).backward()
-            >>> optimizer.first_step(zero_grad=True)
-            >>> w.item()
-            3.0
-            >>> (w.square().sum() / 2).backward()
-            >>> optimizer.second_step(zero_grad=True)
-            >>> w.item()
-            0.5
-        """
-        self._require_beginning("first_step()")
-        try:
-            self._depart(drop_grads=zero_grad)
-        except BaseException:
-            self.restore()
-            raise
-        self._by_first_step = True
-
-    def second_step(self, zero_grad: bool = False) -> None:
-        """Move the weights back to `x` and let the base optimizer step, after the second `backward()`.
-
-        Args:
-            zero_grad: Whether to drop the gradients afterwards.
-
-        Raises:
-            RuntimeError: If there was no `first_step()`, or no gradient since.
-        """
-        if self._phase is not _Phase.PERTURBED or not self._by_first_step:
-            raise RuntimeError(
-                "second_step() needs a first_step() before it: call backward(), first_step(zero_grad=True), run "
-                "forward and backward again, then second_step(zero_grad=True); after `with perturbed():` call step()"
-            )
-        try:
-            self._come_back(None, None)
-        except BaseException:
-            self.restore()
-            raise
-        self.step()  # through the attribute, for learning-rate schedulers count the steps there
-        if zero_grad:
-            self.zero_grad()
-
-    def restore(self) -> None:
-        """Give the step up: bring the weights back to `x`, bit for bit, and drop all gradients; harmless at `x`.
-
-        `step(closure)` and `perturbed()` do this by themselves when an exception passes through them. Between
-        `first_step()` and `second_step()` only the caller can.
-
-        Example:
-            >>> w = torch.tensor([2.0], requires_grad=True)
-            >>> optimizer = SAM(torch.optim.SGD([w], lr=0.5), rho=1.0)
-            >>> w.square().sum().backward()
-            >>> optimizer.first_step()
-            >>> optimizer.restore()
-            >>> w.item(), w.grad
-            (2.0, None)
-        """
-        if self._phase is _Phase.AT_REST:
-            return
-        if self._excursion is not None:
-            self._excursion.restore()
-        self._enter_rest()
-        self._drop_grads()
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop the gradients, and with them a perturbed pass that still waits for its `step()`.
-
-        Args:
-            set_to_none: Whether to set them to None, or to zero in place.
-        """
-        self.base.zero_grad(set_to_none=set_to_none)
-        if self._phase is _Phase.RETURNED:
-            self._enter_rest()
-
-    # State.
+        options = f"variant={self.variant!r}, warm_start={self.warm_start!r}, every={self.every}"
+        return f"SAM({options}, base={self.base!r})"
 
     def _own_state(self) -> dict[str, Any]:
         return {"sam_step": self._steps}
@@ -305,80 +187,107 @@ class SAM(Wrapper):
 
     def __getstate__(self) -> dict[str, Any]:
         self._require_unperturbed("pickling or copying")
-        return {
-            "base": self.base,
-            "variant": self.variant,
-            "warm_start": self.warm_start,
-            "_steps": self._steps,
-            "_record": self._record,
-        }
+        names = ("base", "variant", "model", "warm_start", "every", "scaler", "replay_rng", "_steps", "_record")
+        return {name: self.__dict__[name] for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._enter_rest()
+        self._set_up()
         super().__setstate__({})
 
-    # The step itself.
+    # The parts of a step; the calls of TwoPass put them in order.
 
-    def _step_with(self, closure: Callable[[], Any]) -> Any:
-        two_pass = self.two_pass
-        loss = closure()
-        if not two_pass or not self._params_with_grad():
-            self._step_plain(loss)
-            return loss
-        # A copy, for the closure may write its next loss to the same storage, as a captured CUDA graph does.
-        value = loss.detach().clone() if isinstance(loss, Tensor) else loss
-        try:
-            loss_plus = closure() if self._depart(drop_grads=True) else None
-            self._come_back(value, loss_plus)
-        except BaseException:
-            self.restore()
-            raise
-        self._finish()
-        return value if loss_plus is loss else loss
+    def _before_closure(self) -> None:
+        self._loss_scale.require_fresh(closure=True)
+        if self.replay_rng and self.two_pass:
+            self._random_before = random_state(self._devices())
 
-    def _step_plain(self, loss: Any) -> None:
-        self._waiting = self._plain_record(loss, self._grad_norm())
-        self._finish()
+    def _before_forward(self) -> None:
+        """Remember the random numbers of each forward pass at `x`, and give them to the same one at `x⁺`."""
+        if self._in_closure:  # which is replayed as a whole
+            return
+        if self._phase is Phase.AT_REST and self.two_pass:
+            self._random_forwards.append(random_state(self._devices()))
+        elif self._phase is Phase.PERTURBED and self._random_forwards:
+            set_random_state(self._random_forwards.popleft())
+            self._replayed = True
 
     def _depart(self, drop_grads: bool) -> bool:
-        """Move to `x⁺`; return whether there is a perturbed pass to run."""
+        if not self._in_closure:
+            self._loss_scale.require_fresh(closure=False)
         params = self._params_with_grad()
         radii = self._radii()
-        excursion = Excursion(params, [radii[id(p)] for p in params], self.variant) if self.two_pass else None
-        self._phase = _Phase.PERTURBED
-        self._by_first_step = False
+        finite, excursion = True, None
+        if self.two_pass:
+            inverse = self._loss_scale.inverse()
+            excursion = Excursion(params, [radii[id(p)] for p in params], self.variant, inverse)
+            finite = excursion.is_finite()
+            if not finite:
+                self._bad_grad_norm = excursion.grad_norm
+                if self._in_closure:  # there will be no pass 2; the scaler shall find these gradients
+                    return False
         if drop_grads:
             self._drop_grads()
-        if excursion is None:
-            return False
-        if not excursion.is_finite():
-            self._bad_grad_norm = excursion.grad_norm
-            return False
-        self._excursion = excursion  # before the weights move, so that restore() finds the way back
-        excursion.go()
-        return True
+        if self.model is not None:
+            self._buffers = Buffers(self.model)
+        if self.replay_rng:
+            self._random_after = random_state(self._devices())
+            if self._random_before is not None:
+                set_random_state(self._random_before)
+                self._replayed = True
+        if excursion is not None and finite:
+            self._excursion = excursion  # before the weights move, so that the way back is known
+            excursion.go(seed=self._steps)
+        return self._excursion is not None
 
-    def _come_back(self, loss: Any, loss_plus: Any) -> None:
-        """Move back to `x`, with the record of the step that is now due."""
+    def _come_back(self, loss: Any, loss_plus: Any) -> StepRecord:
         if self._bad_grad_norm is not None:
-            record = self._plain_record(loss, self._bad_grad_norm)
+            record = self._record_of_one_pass(loss, self._bad_grad_norm)
+            if not self._in_closure:
+                self._spoil_a_gradient()
+                self._loss_scale.report_overflow()
         elif self._excursion is None:
-            record = self._plain_record(loss, self._grad_norm())
+            record = self._plain_record(loss)
         else:
             like = self._excursion.grad_norm
-            losses = {"loss": _scalar(loss, like), "loss_plus": _scalar(loss_plus, like)}
-            figures = self._excursion.come_back(self._params(), **losses)
-            record = self._make_record(figures, figures.grad_plus_norm, perturbed=True)
-        self._enter_rest()
-        self._phase = _Phase.RETURNED
-        self._waiting = record
+            figures = self._excursion.come_back(
+                self._params(),
+                loss=_scalar(loss, like),
+                loss_plus=_scalar(loss_plus, like),
+                inverse_scale=self._loss_scale.inverse(),
+            )
+            record = self._make_record(figures, figures.grad_plus_norm, alignment=self._excursion.alignment)
+            self._warn_of_rounding(record)
+        self._retreat()
+        return record
 
-    def _finish(self) -> None:
-        """Let the base optimizer step, unless a gradient was not finite."""
-        record = self._waiting
-        assert record is not None
-        self._enter_rest()
+    def _spoil_a_gradient(self) -> None:
+        """Make pass 2's gradients as unusable as pass 1's, so that a scaler finds the overflow and backs off."""
+        for p in self._params_with_grad()[:1]:
+            p.grad = torch.full_like(p, torch.nan)
+
+    def _retreat(self) -> None:
+        if self._excursion is not None:
+            self._excursion.restore()
+        if self._buffers is not None:
+            self._buffers.restore()
+        if self._replayed and self._random_after is not None:
+            set_random_state(self._random_after)
+
+    def _rest(self) -> None:
+        self._excursion = self._bad_grad_norm = self._buffers = self._random_before = self._random_after = None
+        self._random_forwards = deque(maxlen=_MAX_FORWARDS)
+        self._replayed = False
+
+    def _step_failed(self) -> None:
+        self._loss_scale.forget()
+
+    def _finish(self, record: StepRecord) -> None:
+        if record.perturbed and self.scaler is None:
+            record = self._unscaled_late(record)
+        if not record.skipped and self._loss_scale.found_overflow(closure=self._in_closure):
+            record = replace(record, skipped=True)
+        self._loss_scale.unscale()
         if not record.skipped:
             self.base.step()
         elif hasattr(self.base.step, "_wrapped_by_lr_sched"):
@@ -387,30 +296,57 @@ class SAM(Wrapper):
         self._steps += 1
         self._record = record
 
-    def _enter_rest(self) -> None:
-        self._phase = _Phase.AT_REST
-        self._by_first_step = False
-        self._excursion = None
-        self._bad_grad_norm = None
-        self._waiting = None
+    def _unscaled_late(self, record: StepRecord) -> StepRecord:
+        """Correct a record from before `scaler.step(optimizer)`, which has brought the loss scale just now.
 
-    def _plain_record(self, loss: Any, grad_norm: Tensor) -> StepRecord:
+        Raises:
+            RuntimeError: If the perturbation should have known the scale.
+        """
+        inverse = None if self._in_closure else self._loss_scale.inverse()
+        if inverse is None:
+            return record
+        if self.variant == "unnormalized":
+            raise RuntimeError(
+                "variant 'unnormalized' depends on the scale of the gradients: give the scaler to the constructor, as "
+                "SAM(..., variant='unnormalized', scaler=scaler)"
+            )
+        record = replace(record, grad_norm=record.grad_norm * inverse.to(record.grad_norm))
+        unscaled = unscaled_plus(record, inverse)
+        return replace(record, grad_plus_norm=unscaled.grad_plus_norm, slope_plus=unscaled.slope_plus)
+
+    def _plain_record(self, loss: Any) -> StepRecord:
+        grads = gradient_values(self._params())
+        grad_norm = norm(grads) if grads else torch.zeros(())
+        inverse = self._loss_scale.inverse()
+        return self._record_of_one_pass(loss, grad_norm if inverse is None else grad_norm * inverse.to(grad_norm))
+
+    def _record_of_one_pass(self, loss: Any, grad_norm: Tensor) -> StepRecord:
         figures = plain_figures(loss=_scalar(loss, grad_norm), grad_norm=grad_norm)
         return self._make_record(figures, grad_norm, perturbed=False)
 
-    def _make_record(self, figures: StepFigures, decisive: Tensor, *, perturbed: bool) -> StepRecord:
-        skipped = not bool(torch.isfinite(decisive))
-        return StepRecord(**vars(figures), step=self._steps, perturbed=perturbed, skipped=skipped)
+    def _make_record(
+        self, figures: StepFigures, decisive: Tensor, *, perturbed: bool = True, alignment: Tensor | None = None
+    ) -> StepRecord:
+        return StepRecord(
+            **vars(figures),
+            step=self._steps,
+            perturbed=perturbed,
+            skipped=not bool(torch.isfinite(decisive)),
+            alignment=torch.full_like(decisive, torch.nan) if alignment is None else alignment,
+        )
 
-    def _grad_norm(self) -> Tensor:
-        grads = gradient_values(self._params())
-        return norm(grads) if grads else torch.zeros(())
-
-    def _params(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"]]
-
-    def _params_with_grad(self) -> list[Tensor]:
-        return [p for p in self._params() if p.grad is not None]
+    def _warn_of_rounding(self, record: StepRecord) -> None:
+        # A number is read from the device for this, so look at steps 0, 1, 3, 7, … only.
+        if self._warned or self._steps & (self._steps + 1) or self._excursion is None:
+            return
+        if self._excursion.alignment is not None and bool(record.alignment < _MIN_ALIGNMENT):
+            self._warned = True
+            warnings.warn(
+                f"rounding the weights to half precision hides the perturbation: its length is {record.radius:.3g}, "
+                f"and its cosine with the intended direction {record.alignment:.2f}; use a larger rho, or weights in "
+                "float32 with torch.autocast",
+                stacklevel=4,
+            )
 
     def _radii(self) -> dict[int, float]:
         radii = {}
@@ -419,23 +355,8 @@ class SAM(Wrapper):
             radii.update(dict.fromkeys(map(id, group["params"]), radius))
         return radii
 
-    def _drop_grads(self) -> None:
-        for p in self._params():
-            p.grad = None
-
-    def _require_unperturbed(self, call: str) -> None:
-        if self._phase is _Phase.PERTURBED:
-            way_out = "second_step() or restore()" if self._by_first_step else "the end of `with perturbed():`"
-            raise RuntimeError(f"{call} is not possible while the weights are at x⁺: it must wait for {way_out}")
-
-    def _require_beginning(self, call: str) -> None:
-        self._require_unperturbed(call)
-        if self._phase is _Phase.RETURNED:
-            raise RuntimeError(
-                f"{call} came before the last perturbed pass was used: call step() first, or zero_grad() to drop it"
-            )
-        if not self._params_with_grad():
-            raise RuntimeError(f"{call} found no gradient in any parameter: call backward() before it")
+    def _devices(self) -> set[torch.device]:
+        return {p.device for p in self._params()}
 
 
 def _scalar(loss: Any, like: Tensor) -> Tensor:

@@ -1,0 +1,256 @@
+"""The weights' excursion from `x` to `x⁺` and back, and what it measures.
+
+One copy of `x` is kept meanwhile, and `x` comes back from it by an in-place copy: bit for bit, in the same storage,
+whatever the precision. Subtracting the perturbation again would drift by a rounding error per step. The gradient of
+pass 1 is not needed at `x⁺`: after pass 2 the displacement, which is parallel to it, is recovered in the weights' own
+storage.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from samirage.optim.rounding import NARROW, round_at_random
+from samirage.sam import StepFigures, Variant, dot, norm, perturb, step_figures
+
+
+def real(tensor: Tensor) -> Tensor:
+    """View a complex tensor as pairs of real numbers, as torch's own optimizers do; others as they are."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def gradient_values(params: Iterable[Tensor]) -> list[Tensor]:
+    """Return the entries of the gradients that exist, as real and dense tensors whose norm is the gradient's."""
+    grads = [p.grad for p in params if p.grad is not None]
+    return [real(g.coalesce().values() if g.is_sparse else g) for g in grads]
+
+
+class _Displaced:
+    """One tensor away from home: the parameter, the rows of it that move (None: all), and a copy of them."""
+
+    def __init__(self, param: Tensor) -> None:
+        grad = param.grad
+        assert grad is not None
+        self.param = param
+        self.narrow = param.dtype in NARROW
+        self.rows: Tensor | None = None
+        if grad.is_sparse:
+            grad = grad.coalesce()
+            if grad.sparse_dim() == 1:
+                self.rows, grad = grad.indices()[0], grad.values()
+            else:
+                grad = grad.to_dense()
+        self.backup: Tensor | None = None
+        # The perturbation of a narrow weight is computed in float32: its own dtype could not hold the entries of e.
+        self.grad: Tensor | None = real(grad.float() if self.narrow else grad)
+
+    def current(self) -> Tensor:
+        weights = self.param if self.rows is None else self.param.index_select(0, self.rows)
+        return real(weights.float() if self.narrow else weights)
+
+    def save(self) -> None:
+        self.backup = self.param.clone() if self.rows is None else self.param.index_select(0, self.rows)
+
+    def move(self, displacement: Tensor, generator: torch.Generator | None) -> None:
+        assert self.backup is not None
+        if generator is not None:
+            moved = round_at_random(self.backup.float() + displacement, self.param.dtype, generator)
+        elif self.rows is None:
+            real(self.param).add_(displacement)
+            return
+        else:
+            step = torch.view_as_complex(displacement) if self.param.is_complex() else displacement
+            moved = self.backup + step
+        self._write(moved)
+
+    def restore(self) -> None:
+        if self.backup is not None:
+            self._write(self.backup)
+
+    def realised(self) -> Tensor:
+        """Return `x⁺ − x` of the rows that move, in float32."""
+        assert self.backup is not None
+        return self.current() - self.backup.float()
+
+    def displacement(self) -> Tensor:
+        """Return `x⁺ − x`; a dense parameter is overwritten with it, and must be restored afterwards."""
+        assert self.backup is not None
+        if self.rows is None:
+            moved = self.param.sub_(self.backup)
+        else:
+            moved = torch.zeros_like(self.param)
+            moved.index_copy_(0, self.rows, self.param.index_select(0, self.rows) - self.backup)
+        return real(moved.float() if self.narrow else moved)
+
+    def dense_grad(self) -> Tensor:
+        """Return a copy of the gradient in the shape of the parameter."""
+        assert self.grad is not None
+        if self.rows is None:
+            return self.grad.clone()
+        return torch.zeros_like(real(self.param), dtype=self.grad.dtype).index_copy_(0, self.rows, self.grad)
+
+    def _write(self, weights: Tensor) -> None:
+        if self.rows is None:
+            self.param.copy_(weights)
+        else:
+            self.param.index_copy_(0, self.rows, weights)
+
+
+class Excursion:
+    """The way of all parameters that have a gradient to `x⁺` and back.
+
+    Constructing it computes the perturbation and moves nothing. It never changes a gradient.
+
+    Args:
+        params: The parameters; each must hold a gradient.
+        radii: A radius for each.
+        variant: The perturbation rule.
+        inverse_scale: What to multiply the gradients by to undo a loss scale, shape (); None if there is none.
+
+    Attributes:
+        grad_norm: `‖g‖`.
+        alignment: Cosine between the realised and the intended displacement; None where nothing was rounded at random.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        params: Sequence[Tensor],
+        radii: Sequence[float],
+        variant: Variant,
+        inverse_scale: Tensor | None = None,
+    ) -> None:
+        self._displaced = [_Displaced(p) for p in params]
+        grads = [d.grad for d in self._displaced if d.grad is not None]
+        values = [d.current() for d in self._displaced] if variant == "asam" else grads
+        pass_1 = perturb(values, grads, radii, variant=variant)
+        self._displacements = pass_1.displacement
+        self._radii = list(radii)
+        self._variant = variant
+        self.alignment: Tensor | None = None
+        self._stretch: Tensor | None = None
+        # The displacement stands in for g afterwards, tensor by tensor, where it is a positive multiple of g.
+        self._ascent_is_displacement = variant != "asam" and len(set(radii)) <= 1
+        self._ascents: list[Tensor | None] = []
+        for d, radius in zip(self._displaced, radii, strict=True):
+            keep = variant == "asam" or radius == 0
+            # A copy, for whoever owns the gradient may reuse its storage in pass 2 (zeroing in place, DDP's buckets).
+            self._ascents.append(d.dense_grad() if keep and not self._ascent_is_displacement else None)
+            d.grad = None
+        # What e/rho must be multiplied by to be g, in the units of the gradients that are kept.
+        self._ascent_unit = pass_1.grad_norm if variant == "sam" else torch.ones_like(pass_1.grad_norm)
+        self.grad_norm, self._predicted_gain = pass_1.grad_norm, pass_1.predicted_gain
+        if inverse_scale is not None:
+            inverse = inverse_scale.to(self.grad_norm)
+            self.grad_norm = self.grad_norm * inverse
+            self._predicted_gain = self._predicted_gain * inverse
+            if variant == "unnormalized":  # the one rule whose displacement grows with the gradient
+                self._displacements = [e * inverse.to(e) for e in self._displacements]
+                self._predicted_gain = self._predicted_gain * inverse
+                self._ascent_unit = inverse.reciprocal()
+
+    def is_finite(self) -> bool:
+        """Tell whether there is a direction to go: one number is read from the device."""
+        return bool(torch.isfinite(self.grad_norm))
+
+    @torch.no_grad()
+    def go(self, seed: int) -> None:
+        """Move the weights to `x⁺`.
+
+        Args:
+            seed: Seed of the random rounding; the number of the step, so that all ranks and a resumed run agree.
+        """
+        for d in self._displaced:  # all copies before the first move: parameters may share storage
+            d.save()
+        generators: dict[torch.device, torch.Generator] = {}
+        for d, displacement in zip(self._displaced, self._displacements, strict=True):
+            device = d.param.device
+            if d.narrow and device not in generators:
+                generators[device] = torch.Generator(device).manual_seed(seed)
+            d.move(displacement, generators[device] if d.narrow else None)
+        if generators:
+            self._measure_rounding()
+        self._displacements.clear()
+        torch.clear_autocast_cache()  # which would serve the weights at x to a forward within the same autocast block
+
+    def _measure_rounding(self) -> None:
+        intended = self._displacements
+        pairs = zip(self._displaced, intended, strict=True)
+        realised = [d.realised() if d.narrow else displacement for d, displacement in pairs]
+        along, length = dot(realised, intended), norm(intended)
+        self.alignment = along / (norm(realised) * length)
+        self._stretch = norm(realised) / length
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Move the weights back to `x`, bit for bit; harmless when they are there."""
+        for d in self._displaced:
+            d.restore()
+        torch.clear_autocast_cache()
+
+    @torch.no_grad()
+    def come_back(
+        self, params: Sequence[Tensor], *, loss: Tensor, loss_plus: Tensor, inverse_scale: Tensor | None = None
+    ) -> StepFigures:
+        """Measure the step from the gradients of pass 2, and move the weights back to `x`.
+
+        Args:
+            params: All parameters of the optimizer; where one lacks a gradient or a displacement, it counts as 0.
+            loss: `f`.
+            loss_plus: `f⁺`.
+            inverse_scale: What to multiply the gradients by to undo a loss scale, or None.
+
+        Returns:
+            The step's figures.
+        """
+        displacements, ascents, grads_plus = [], [], []
+        index = {id(d.param): i for i, d in enumerate(self._displaced)}
+        for p in params:
+            i = index.get(id(p))
+            if i is None:
+                if p.grad is None:
+                    continue
+                displacement = ascent = _nothing(p)
+            else:
+                kept = self._ascents[i]
+                displacement = self._displaced[i].displacement()
+                ascent = kept if kept is not None else displacement
+                if not self._ascent_is_displacement and kept is None:
+                    ascent = displacement / self._radii[i] * self._ascent_unit.to(p.device)
+            displacements.append(displacement)
+            ascents.append(ascent)
+            grad = p.grad
+            grads_plus.append(_nothing(p) if grad is None else real(grad.to_dense() if grad.is_sparse else grad))
+        figures = step_figures(
+            loss=loss,
+            loss_plus=loss_plus,
+            grad_norm=self.grad_norm,
+            predicted_gain=self._predicted_gain,
+            displacement=displacements,
+            grads_plus=grads_plus,
+            ascent=None if self._ascent_is_displacement else ascents,
+        )
+        self.restore()
+        if self._stretch is not None and self._ascent_is_displacement:
+            # The random part of a rounded displacement is orthogonal to g⁺ on average, but lengthens the displacement.
+            slope, cosine = figures.slope_plus * self._stretch, figures.cosine * self._stretch
+            figures = replace(figures, slope_plus=slope, cosine=cosine)
+        return figures if inverse_scale is None else unscaled_plus(figures, inverse_scale)
+
+
+def unscaled_plus(figures: StepFigures, inverse_scale: Tensor) -> StepFigures:
+    """Return the figures with the loss scale taken out of those that grow with the shifted gradient alone."""
+    inverse = inverse_scale.to(figures.grad_plus_norm)
+    return replace(
+        figures,
+        grad_plus_norm=figures.grad_plus_norm * inverse,
+        shift_ratio=figures.shift_ratio * inverse,
+        slope_plus=figures.slope_plus * inverse,
+    )
+
+
+def _nothing(param: Tensor) -> Tensor:
+    """Zeros in the shape of the parameter that take no memory."""
+    return real(param.new_zeros(()).expand_as(param))

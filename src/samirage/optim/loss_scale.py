@@ -1,0 +1,123 @@
+"""The loss scale of fp16 training: what a `torch.amp.GradScaler` tells the optimizer, and what it must be told.
+
+A scaler reaches the optimizer in two ways. Given to the constructor, it is asked directly. Without that,
+`scaler.step(optimizer)` sets two attributes on the optimizer for the time of its `step()`: `grad_scale` (None once the
+user has called `scaler.unscale_`) and `found_inf`; it does so for optimizers that declare `_step_supports_amp_scaling`.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+
+
+class LossScale:
+    """What is known of the loss scale.
+
+    Args:
+        optimizer: The optimizer whose gradients are scaled.
+        scaler: The scaler, or None if it is only known while `scaler.step(optimizer)` runs.
+    """
+
+    def __init__(self, optimizer: Optimizer, scaler: GradScaler | None) -> None:
+        self._optimizer = optimizer
+        self._scaler = scaler
+        self._used: Any = None
+        scaler = self._active
+        if scaler is not None:  # it takes up its scale with the first loss, but scaler.step may come before that
+            scaler.scale(torch.ones((), device=self._device()))
+
+    def _device(self) -> torch.device:
+        device: torch.device = self._optimizer.param_groups[0]["params"][0].device
+        return device
+
+    @property
+    def _active(self) -> GradScaler | None:
+        return self._scaler if self._scaler is not None and self._scaler.is_enabled() else None
+
+    def _is_unscaled(self, scaler: GradScaler) -> bool:
+        stage: str = scaler._per_optimizer_states[id(self._optimizer)]["stage"].name
+        return stage != "READY"
+
+    def require_fresh(self, closure: bool) -> None:
+        """Check, at the beginning of a step, that the gradients to come will be scaled and can be accounted for.
+
+        Args:
+            closure: Whether the step is given a closure.
+
+        Raises:
+            RuntimeError: If the scaler was not updated since the last step, the gradients were unscaled too early, or
+                `scaler.step(optimizer, closure)` cannot record an overflow.
+        """
+        scaler, attributes = self._active, self._optimizer.__dict__
+        if scaler is not None and scaler._per_optimizer_states is self._used:
+            raise RuntimeError(
+                "the GradScaler was not updated since the last step: call scaler.update() after each step"
+            )
+        unscaled = (
+            self._is_unscaled(scaler)
+            if scaler is not None
+            else closure and "found_inf" in attributes and attributes["grad_scale"] is None
+        )
+        if unscaled:
+            raise RuntimeError(
+                "scaler.unscale_(optimizer) came too early: the perturbed pass makes the gradients that count, so call "
+                "it between the perturbed pass and scaler.step(optimizer), and not at all with a closure"
+            )
+        if scaler is None and closure and "found_inf" in attributes and not isinstance(attributes["found_inf"], Tensor):
+            raise RuntimeError(
+                "scaler.step(optimizer, closure) without a gradient before it needs SAM(..., scaler=scaler): otherwise "
+                "scaler.update() would find no record of an overflow check"
+            )
+
+    def inverse(self) -> Tensor | None:
+        """Return the factor that undoes the scale of the gradients in `.grad`, or None where none is known or left."""
+        scaler = self._active
+        if scaler is not None:
+            if self._is_unscaled(scaler):
+                return None
+            return scaler.scale(torch.ones((), device=self._device())).double().reciprocal()
+        scale = self._optimizer.__dict__.get("grad_scale")
+        return None if scale is None else scale.double().reciprocal()
+
+    def found_overflow(self, closure: bool) -> bool:
+        """Tell whether `scaler.step` has seen a gradient that is not finite: one number is read from the device.
+
+        Args:
+            closure: Whether the step was given a closure: `scaler.step` has then seen gradients of before the step.
+
+        Returns:
+            Whether the step must be skipped for that.
+        """
+        if closure and self._active is not None:
+            return False  # the scaler judges the gradients that the closure made; see `unscale`
+        return bool(self._optimizer.__dict__.get("found_inf", False))
+
+    def report_overflow(self) -> None:
+        """Tell the scaler of an overflow that is not in `.grad`, if it has looked there already."""
+        scaler = self._active
+        if scaler is not None:
+            for found in scaler._per_optimizer_states[id(self._optimizer)]["found_inf_per_device"].values():
+                found.fill_(1.0)
+
+    def unscale(self) -> None:
+        """Undo the scale in `.grad`, as the scaler does, and let the scaler see whether all of it is finite."""
+        scaler = self._active
+        if scaler is not None:
+            if not self._is_unscaled(scaler):
+                scaler.unscale_(self._optimizer)
+            self._used = scaler._per_optimizer_states
+            return
+        inverse = self.inverse()
+        if inverse is not None:
+            for group in self._optimizer.param_groups:
+                for p in group["params"]:
+                    if p.grad is not None:
+                        p.grad.mul_(inverse.to(p.grad.device, torch.float32))
+
+    def forget(self) -> None:
+        """Drop what `scaler.step` has set, for it does not when the step raises."""
+        self._optimizer.__dict__.pop("grad_scale", None)
+        self._optimizer.__dict__.pop("found_inf", None)

@@ -1,0 +1,305 @@
+"""The step of two passes in its three calling styles: which call is due when, and the way back from each place."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samirage.optim.record import StepRecord
+from samirage.optim.wrapper import Wrapper
+
+
+class Phase(Enum):
+    """Where a step stands."""
+
+    AT_REST = auto()  # no perturbed pass has begun
+    PERTURBED = auto()  # the weights are at x⁺
+    RETURNED = auto()  # the gradient of the perturbed pass waits for step()
+
+
+class TwoPass(Wrapper):
+    """An optimizer whose step takes two passes; what the passes do is the subclass's."""
+
+    _phase: Phase = Phase.AT_REST
+    _by_first_step: bool = False
+    _in_closure: bool = False
+    _old_grads: bool = False  # whether `.grad` is left over from a step that is complete
+    _waiting: StepRecord | None = None
+
+    @property
+    @abstractmethod
+    def two_pass(self) -> bool:
+        """Whether the coming step takes two passes."""
+
+    @abstractmethod
+    def _before_closure(self) -> None:
+        """Prepare for pass 1 of a step with a closure."""
+
+    @abstractmethod
+    def _depart(self, drop_grads: bool) -> bool:
+        """Move to `x⁺` with the gradients of pass 1; return whether there is a perturbed pass to run."""
+
+    @abstractmethod
+    def _come_back(self, loss: Any, loss_plus: Any) -> StepRecord:
+        """Move back to `x` with the gradients of pass 2; return the record of the step that is now due."""
+
+    @abstractmethod
+    def _retreat(self) -> None:
+        """Move back to `x` from wherever the pass has come to, with all that it changed; harmless at `x`."""
+
+    @abstractmethod
+    def _plain_record(self, loss: Any) -> StepRecord:
+        """Return the record of a step that takes one pass, from the gradients at `x`."""
+
+    @abstractmethod
+    def _finish(self, record: StepRecord) -> None:
+        """Let the base optimizer step, unless a gradient was not finite."""
+
+    @abstractmethod
+    def _rest(self) -> None:
+        """Forget all about the pass that has ended."""
+
+    @abstractmethod
+    def _step_failed(self) -> None:
+        """Clean up after an exception in `step`."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Make a step: both passes with a closure; without one, the base optimizer's step on the perturbed gradient.
+
+        Args:
+            closure: Zeroes the gradients, runs forward and backward, and returns the loss; called twice, or once when
+                the step takes one pass. None after `perturbed()`, or when the step takes one pass.
+
+        Returns:
+            What the closure returned at `x`; None without a closure.
+
+        Raises:
+            RuntimeError: If the weights are at `x⁺`, or the perturbed pass is missing or not yet used.
+        """
+        try:
+            return self._step(closure)
+        except BaseException:
+            self._step_failed()
+            raise
+
+    def _step(self, closure: Callable[[], Any] | None) -> Any:
+        self._require_unperturbed("step()")
+        if closure is not None:
+            if self._phase is Phase.RETURNED:
+                raise RuntimeError(
+                    "step(closure) would lose the gradient of the perturbed pass: after perturbed() call step() "
+                    "without a closure, or zero_grad() to drop that gradient"
+                )
+            return self._step_with(torch.enable_grad()(closure))
+        if self._phase is Phase.RETURNED:
+            record = self._waiting
+            assert record is not None
+            if not self._params_with_grad():
+                self._enter_rest()
+                raise RuntimeError(
+                    "step() found no gradient from the perturbed pass: call backward() between the entry and the exit "
+                    "of perturbed(), or between first_step() and second_step()"
+                )
+            self._complete(record)
+        elif self.two_pass:
+            raise RuntimeError(
+                "step() has no gradient of a perturbed pass: give it a closure, or run a second forward and backward "
+                "within `with optimizer.perturbed():` (or between first_step() and second_step()) before each step()"
+            )
+        else:
+            self._complete(self._plain_record(None))
+        return None
+
+    def _step_with(self, closure: Callable[[], Any]) -> Any:
+        two_pass = self.two_pass
+        self._in_closure = True
+        try:
+            self._before_closure()
+            loss = closure()
+            if not two_pass or not self._params_with_grad():
+                record, returned = self._plain_record(loss), loss
+            else:
+                # A copy, for the closure may write its next loss to the same storage, as a captured CUDA graph does.
+                value = loss.detach().clone() if isinstance(loss, Tensor) else loss
+                self._phase = Phase.PERTURBED
+                loss_plus = closure() if self._depart(drop_grads=True) else None
+                record, returned = self._come_back(value, loss_plus), value if loss_plus is loss else loss
+            self._complete(record)
+        except BaseException:
+            self.restore()
+            self._enter_rest()
+            raise
+        finally:
+            self._in_closure = False
+        return returned
+
+    @contextmanager
+    def perturbed(self) -> Iterator[None]:
+        """Hold the weights at `x⁺` inside a `with` block, and bring them back to `x` at its end, whatever happens.
+
+        Enter it after the first `backward()`, run the second forward and backward inside, and call `step()` after it.
+        The gradients of the first pass are dropped from `.grad` at the entry. When the step takes one pass (see
+        `two_pass`), the weights stay at `x`.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            RuntimeError: If the weights are perturbed already, a perturbed pass still waits for its `step()`, or no
+                parameter has a gradient.
+
+        Example:
+            >>> from samirage import SAM
+            >>> w = torch.tensor([2.0], requires_grad=True)
+            >>> optimizer = SAM(torch.optim.SGD([w], lr=0.5), rho=1.0)
+            >>> (w.square().sum() / 2).backward()
+            >>> with optimizer.perturbed():
+            ...     print(w.item())
+            ...     (w.square().sum() / 2).backward()
+            3.0
+            >>> optimizer.step()
+            >>> w.item()
+            0.5
+        """
+        self._require_beginning("perturbed()")
+        try:
+            self._phase = Phase.PERTURBED
+            self._depart(drop_grads=True)
+            yield
+            self._return()
+        except BaseException:
+            self.restore()
+            raise
+
+    def first_step(self, zero_grad: bool = False) -> None:
+        """Move the weights to `x⁺`, after the first `backward()`.
+
+        Args:
+            zero_grad: Whether to drop the gradients. If not, drop them yourself before the second `backward()`, which
+                would otherwise add to them.
+
+        Raises:
+            RuntimeError: If the weights are perturbed already, a perturbed pass still waits for its `step()`, or no
+                parameter has a gradient.
+
+        Example:
+            >>> from samirage import SAM
+            >>> w = torch.tensor([2.0], requires_grad=True)
+            >>> optimizer = SAM(torch.optim.SGD([w], lr=0.5), rho=1.0)
+            >>> (w.square().sum() / 2).backward()
+            >>> optimizer.first_step(zero_grad=True)
+            >>> w.item()
+            3.0
+            >>> (w.square().sum() / 2).backward()
+            >>> optimizer.second_step(zero_grad=True)
+            >>> w.item()
+            0.5
+        """
+        self._require_beginning("first_step()")
+        try:
+            self._phase = Phase.PERTURBED
+            self._by_first_step = True
+            self._depart(drop_grads=zero_grad)
+        except BaseException:
+            self.restore()
+            raise
+
+    def second_step(self, zero_grad: bool = False) -> None:
+        """Move the weights back to `x` and let the base optimizer step, after the second `backward()`.
+
+        Args:
+            zero_grad: Whether to drop the gradients afterwards.
+
+        Raises:
+            RuntimeError: If there was no `first_step()`, or no gradient since.
+        """
+        if self._phase is not Phase.PERTURBED or not self._by_first_step:
+            raise RuntimeError(
+                "second_step() needs a first_step() before it: call backward(), first_step(zero_grad=True), run "
+                "forward and backward again, then second_step(zero_grad=True); after `with perturbed():` call step()"
+            )
+        try:
+            self._return()
+        except BaseException:
+            self.restore()
+            raise
+        self.step()  # through the attribute, for learning-rate schedulers count the steps there
+        if zero_grad:
+            self.zero_grad()
+
+    def restore(self) -> None:
+        """Give the step up: bring the weights back to `x`, bit for bit, and drop all gradients; harmless at `x`.
+
+        `step(closure)` and `perturbed()` do this by themselves when an exception passes through them. Between
+        `first_step()` and `second_step()` only the caller can.
+
+        Example:
+            >>> from samirage import SAM
+            >>> w = torch.tensor([2.0], requires_grad=True)
+            >>> optimizer = SAM(torch.optim.SGD([w], lr=0.5), rho=1.0)
+            >>> w.square().sum().backward()
+            >>> optimizer.first_step()
+            >>> optimizer.restore()
+            >>> w.item(), w.grad
+            (2.0, None)
+        """
+        if self._phase is Phase.AT_REST:
+            return
+        self._retreat()
+        self._enter_rest()
+        self._drop_grads()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients, and with them a perturbed pass that still waits for its `step()`.
+
+        Args:
+            set_to_none: Whether to set them to None, or to zero in place.
+        """
+        drops_a_pass = not self._old_grads and bool(self._params_with_grad())
+        self._old_grads = False
+        super().zero_grad(set_to_none=set_to_none)
+        if self._phase is Phase.RETURNED or (self._phase is Phase.AT_REST and drops_a_pass and not self._in_closure):
+            self._enter_rest()
+
+    def _return(self) -> None:
+        record = self._come_back(None, None)
+        self._enter_rest()
+        self._phase, self._waiting = Phase.RETURNED, record
+
+    def _complete(self, record: StepRecord) -> None:
+        self._enter_rest()
+        self._old_grads = True
+        self._finish(record)
+
+    def _enter_rest(self) -> None:
+        self._phase, self._by_first_step, self._waiting = Phase.AT_REST, False, None
+        self._rest()
+
+    def _params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def _params_with_grad(self) -> list[Tensor]:
+        return [p for p in self._params() if p.grad is not None]
+
+    def _drop_grads(self) -> None:
+        for p in self._params():
+            p.grad = None
+
+    def _require_unperturbed(self, call: str) -> None:
+        if self._phase is Phase.PERTURBED:
+            way_out = "second_step() or restore()" if self._by_first_step else "the end of `with perturbed():`"
+            raise RuntimeError(f"{call} is not possible while the weights are at x⁺: it must wait for {way_out}")
+
+    def _require_beginning(self, call: str) -> None:
+        self._require_unperturbed(call)
+        if self._phase is Phase.RETURNED:
+            raise RuntimeError(
+                f"{call} came before the last perturbed pass was used: call step() first, or zero_grad() to drop it"
+            )
+        if not self._params_with_grad():
+            raise RuntimeError(f"{call} found no gradient in any parameter: call backward() before it")

@@ -1,0 +1,418 @@
+"""Half precision: random rounding without bias, autocast, and a gradient scaler around each calling style."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from problems import Cubic, take
+
+from samirage import SAM, WarmStart
+from samirage.optim.rounding import round_at_random
+
+HALF = [torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("value", [1.001, -1.001, 0.99999, -3.3, 300.7, 1e-3, 3e-7])  # 3e-7: subnormal in float16
+def test_rounding_goes_to_a_neighbour_and_is_right_on_average(dtype, value):
+    n = 40_000
+    exact = torch.full((n,), value)
+    rounded = round_at_random(exact, dtype, torch.Generator().manual_seed(1)).double()
+    nearest = exact.to(dtype).double()[0]
+    values = rounded.unique()
+    assert len(values) == 2
+    low, high = values.tolist()
+    assert low < exact[0].item() < high
+    assert nearest.item() in (low, high)
+    fraction = (exact[0].item() - low) / (high - low)
+    spread = (high - low) * math.sqrt(fraction * (1 - fraction) / n)
+    # Four standard errors, and the noise's own resolution of 2^-13 of a spacing.
+    assert abs(rounded.mean().item() - exact[0].item()) < 4 * spread + 2**-13 * (high - low)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_rounding_keeps_what_the_dtype_holds(dtype):
+    generator = torch.Generator().manual_seed(1)
+    held = torch.cat([torch.randn(1000, generator=generator), torch.tensor([0.0, 1.0, -2.0, 0.5])]).to(dtype)
+    assert torch.equal(round_at_random(held.float(), dtype, generator), held)
+
+
+class Narrow:
+    """A linear loss with a gradient that stays the same, over weights too coarse for the perturbation."""
+
+    def __init__(self, dtype, rho, n=50_000, **options):
+        generator = torch.Generator().manual_seed(4)
+        self.weight = torch.nn.Parameter((0.5 * torch.randn(n, generator=generator)).to(dtype))
+        self.direction = torch.randn(n, generator=generator).to(dtype)
+        self.optimizer = SAM(torch.optim.SGD([self.weight], lr=0.0), rho=rho, **options)
+        g = self.direction.double()
+        self.intended = rho * g / g.norm()
+
+    def backward(self):
+        (self.weight * self.direction).sum().backward()
+
+    def displacement(self):
+        """Make a step, and return what the second pass saw."""
+        home = self.weight.detach().double()
+        self.optimizer.zero_grad()
+        self.backward()
+        with self.optimizer.perturbed():
+            seen = self.weight.detach().double() - home
+            self.backward()
+        self.optimizer.step()
+        return seen
+
+
+@pytest.mark.parametrize(("dtype", "rho"), [(torch.bfloat16, 0.15), (torch.float16, 0.02)])
+def test_the_perturbation_of_half_precision_weights_is_right_on_average(dtype, rho):
+    problem = Narrow(dtype, rho)
+    home = problem.weight.detach().clone()
+    nearest = (home.double() + problem.intended).to(dtype).double() - home.double()
+    share = nearest @ problem.intended / rho**2
+    assert share < 0.8  # rounding to nearest loses much of it
+    seen = [problem.displacement()]
+    record = problem.optimizer.record
+    assert record.radius.item() == pytest.approx(seen[0].norm().item(), rel=1e-4)
+    cosine = torch.cosine_similarity(seen[0], problem.intended, dim=0).item()
+    assert record.alignment.item() == pytest.approx(cosine, rel=1e-4)
+    seen += [problem.displacement() for _ in range(29)]
+    assert not torch.equal(seen[0], seen[1])
+    shares = torch.stack(seen) @ problem.intended / rho**2
+    # The share has mean 1; its spread over the 30 steps gives the standard error.
+    assert abs(shares.mean() - 1) < 4 * shares.std() / math.sqrt(30)
+    assert shares.std() / math.sqrt(30) < 0.02
+    # The gradient is constant, so cos(g, g⁺) = 1 and s = ‖g‖; the estimates carry the same noise.
+    g = problem.direction.double().norm().item()
+    assert problem.optimizer.record.cosine.item() == pytest.approx(1, abs=4 * shares.std().item())
+    assert problem.optimizer.record.slope_plus.item() == pytest.approx(g, rel=4 * shares.std().item())
+    assert torch.equal(problem.weight, home)
+
+
+def test_random_rounding_leaves_the_random_numbers_of_the_user_alone_and_repeats_itself():
+    displacements = []
+    for _ in range(2):
+        problem = Narrow(torch.bfloat16, 5.0)
+        torch.manual_seed(3)
+        displacements.append(problem.displacement())
+        after = torch.rand(3)
+        torch.manual_seed(3)
+        assert torch.equal(after, torch.rand(3))
+    assert torch.equal(*displacements)
+
+
+def test_one_warning_where_rounding_hides_the_perturbation():
+    problem = Narrow(torch.bfloat16, 0.03)
+    with pytest.warns(UserWarning, match="rounding the weights to half precision hides the perturbation: its length"):
+        problem.displacement()
+    assert problem.optimizer.record.alignment < 0.5
+    for _ in range(3):
+        problem.displacement()
+
+
+def test_no_warning_where_the_perturbation_survives():
+    problem = Narrow(torch.bfloat16, 20.0)
+    for _ in range(3):
+        problem.displacement()
+    assert problem.optimizer.record.alignment > 0.99
+    assert problem.optimizer.record.radius.item() == pytest.approx(20, rel=0.01)
+
+
+def test_alignment_is_not_measured_in_full_precision():
+    problem = Cubic()
+    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.1), rho=0.7)
+    take("closure", optimizer, problem)
+    assert optimizer.record.alignment.isnan()
+
+
+@pytest.mark.parametrize("variant", ["sam", "asam", "unnormalized"])
+@pytest.mark.parametrize("size", [1e-6, 1.0])
+def test_fp16_gradients_near_the_end_of_their_range(variant, size):
+    w = torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.5, 1.5], dtype=torch.float16))
+    direction = torch.tensor([1.0, 2.0, -1.0, 0.5]) * size
+    rho = 0.5 / size if variant == "unnormalized" else 0.5
+    optimizer = SAM(torch.optim.SGD([w], lr=0.0), rho=rho, variant=variant)
+    g, x = direction.half().double(), w.detach().double()
+    e = {"sam": rho * g / g.norm(), "asam": rho * x**2 * g / (x * g).norm(), "unnormalized": rho * g}[variant]
+    w.grad = direction.half()
+    with optimizer.perturbed():
+        seen = w.detach().double() - x
+        w.grad = direction.half()
+    optimizer.step()
+    assert (seen - e).abs().max() < 2**-9  # a spacing of float16 around 2
+    assert optimizer.record.cosine.item() == pytest.approx(1, abs=0.01)
+    assert optimizer.record.grad_norm.item() == pytest.approx(g.norm().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("style", ["closure", "perturbed"])
+def test_an_autocast_block_around_the_whole_step_sees_the_perturbed_weights(style):
+    # autocast caches its casts of the weights until the block ends, so pass 2 would see those of pass 1.
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(8, 4)
+    x = torch.randn(16, 8)
+    optimizer = SAM(torch.optim.SGD(layer.parameters(), lr=0.0), rho=5.0)
+    losses = []
+
+    class Problem:
+        def backward(self):
+            loss = layer(x).float().square().mean()
+            losses.append(loss.item())
+            loss.backward()
+            return loss
+
+        def closure(self, optimizer):
+            def closure():
+                optimizer.zero_grad()
+                return self.backward()
+
+            return closure
+
+    with torch.autocast("cpu", torch.bfloat16):
+        take(style, optimizer, Problem())
+        Problem().backward()
+    at_x, at_x_plus, back = losses
+    assert at_x_plus > 2 * at_x
+    assert back == at_x
+    assert optimizer.record.shift_ratio > 1.2
+
+
+def scaled(problem, scaler):
+    """The problem with its loss scaled before backward()."""
+
+    def backward():
+        problem.calls += 1
+        loss = sum((a * p.pow(3)).sum() / 3 for a, p in zip(problem.weights, problem.params, strict=True))
+        scaler.scale(loss).backward()
+        return loss
+
+    problem.backward = backward
+    return problem
+
+
+def step_closure(optimizer, scaler, problem):
+    return optimizer.step(problem.closure(optimizer))
+
+
+def scaler_step_closure(optimizer, scaler, problem):
+    return scaler.step(optimizer, problem.closure(optimizer))
+
+
+def scaler_step_closure_after_a_gradient(optimizer, scaler, problem):
+    optimizer.zero_grad()
+    problem.backward()
+    return scaler.step(optimizer, problem.closure(optimizer))
+
+
+def perturbed_then_scaler_step(optimizer, scaler, problem):
+    optimizer.zero_grad()
+    problem.backward()
+    with optimizer.perturbed():
+        problem.backward()
+    scaler.step(optimizer)
+
+
+def perturbed_then_unscale(optimizer, scaler, problem):
+    optimizer.zero_grad()
+    problem.backward()
+    with optimizer.perturbed():
+        problem.backward()
+    scaler.unscale_(optimizer)
+    torch.nn.utils.clip_grad_norm_(problem.params, 1e6)
+    scaler.step(optimizer)
+
+
+def unscale_while_perturbed(optimizer, scaler, problem):
+    optimizer.zero_grad()
+    problem.backward()
+    with optimizer.perturbed():
+        problem.backward()
+        scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+
+
+def perturbed_then_step(optimizer, scaler, problem):
+    take("perturbed", optimizer, problem)
+
+
+def first_and_second_step(optimizer, scaler, problem):
+    take("first_second", optimizer, problem)
+
+
+GIVEN = [
+    step_closure,
+    scaler_step_closure,
+    scaler_step_closure_after_a_gradient,
+    perturbed_then_scaler_step,
+    perturbed_then_unscale,
+    unscale_while_perturbed,
+    perturbed_then_step,
+    first_and_second_step,
+]
+AROUND = [scaler_step_closure_after_a_gradient, perturbed_then_scaler_step, perturbed_then_unscale]
+WAYS = [(way, True) for way in GIVEN] + [(way, False) for way in AROUND]
+every_way = pytest.mark.parametrize(
+    ("way", "given"), WAYS, ids=[f"{way.__name__}-{'given' if given else 'around'}" for way, given in WAYS]
+)
+
+
+@pytest.mark.parametrize(
+    ("way", "given", "variant"),
+    [
+        (*way, variant)
+        for way in WAYS
+        for variant in ("sam", "asam", "unnormalized")
+        if way[1] or variant != "unnormalized"
+    ],
+)
+@pytest.mark.parametrize("second", [{}, {"rho": 0.0}, {"rho": 0.3}], ids=["one radius", "second radius 0", "two radii"])
+def test_a_loss_scale_changes_nothing(way, given, variant, second):
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12, growth_interval=2)
+    problem, twin = scaled(Cubic(), scaler), Cubic()
+    options = {"rho": 0.2, "variant": variant}
+    base = {"lr": 0.05, "momentum": 0.9}
+    optimizer = SAM(torch.optim.SGD(problem.groups(**second), **base), scaler=scaler if given else None, **options)
+    plain = SAM(torch.optim.SGD(twin.groups(**second), **base), **options)
+    for _ in range(6):  # the scale grows from 2^12 to 2^15 meanwhile
+        loss = way(optimizer, scaler, problem)
+        scaler.update()
+        expected = take("closure", plain, twin)
+        # A scale that is a power of 2 is exact; only sums of float64 in other orders differ.
+        np.testing.assert_allclose(problem.flat(), twin.flat(), rtol=1e-14)
+        assert loss is None or loss.item() == pytest.approx(expected.item(), rel=1e-14)
+        for name in ("grad_norm", "grad_plus_norm", "shift_ratio", "slope_plus", "cosine", "radius"):
+            if not given and way is perturbed_then_unscale and name in ("grad_norm", "grad_plus_norm", "slope_plus"):
+                continue  # in the units of the scaled loss, as documented
+            value = getattr(plain.record, name).item()
+            assert getattr(optimizer.record, name).item() == pytest.approx(value, rel=1e-12), name
+    assert scaler.get_scale() == 2.0**15
+
+
+@every_way
+@pytest.mark.parametrize("bad_pass", [1, 2])
+def test_an_overflow_in_either_pass_skips_the_step_and_lowers_the_scale_once(way, given, bad_pass):
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12, growth_interval=1000)
+    problem = scaled(Cubic(), scaler)
+    optimizer = SAM(torch.optim.Adam(problem.groups(), lr=0.05), rho=0.2, scaler=scaler if given else None)
+    way(optimizer, scaler, problem)
+    scaler.update()
+    home, state = problem.flat(), str(optimizer.state_dict()["state"])
+    backward, calls = problem.backward, []
+    first = 1 if way is scaler_step_closure_after_a_gradient else 0  # a gradient that the closure makes again
+
+    def overflowing():
+        loss = backward()
+        calls.append(None)
+        if len(calls) == bad_pass + first:
+            problem.params[0].grad[0, 1] = math.inf
+        return loss
+
+    problem.backward = overflowing
+    way(optimizer, scaler, problem)
+    scaler.update()
+    np.testing.assert_array_equal(problem.flat(), home)
+    assert str(optimizer.state_dict()["state"]) == state
+    assert optimizer.record.skipped
+    if given or way is not scaler_step_closure_after_a_gradient:
+        assert scaler.get_scale() == 2.0**11
+    problem.backward = backward
+    way(optimizer, scaler, problem)
+    scaler.update()
+    assert not optimizer.record.skipped
+    assert np.abs(problem.flat() - home).min() > 0
+    assert optimizer.record.step == 2
+
+
+def test_an_overflow_before_the_closure_skips_the_step():
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+    problem = scaled(Cubic(), scaler)
+    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.05), rho=0.2)
+    home = problem.flat()
+    problem.backward()
+    problem.params[0].grad[0, 1] = math.inf
+    scaler.step(optimizer, problem.closure(optimizer))
+    scaler.update()
+    np.testing.assert_array_equal(problem.flat(), home)
+    assert optimizer.record.skipped
+    assert scaler.get_scale() == 2.0**11
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_plain_step_under_a_scaler(given, bad):
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+    problem, twin = scaled(Cubic(), scaler), Cubic()
+    optimizer = SAM(
+        torch.optim.SGD(problem.groups(), lr=0.05),
+        warm_start=WarmStart(steps=1),
+        scaler=scaler if given else None,
+    )
+    home = problem.flat()
+    problem.backward()
+    if bad:
+        problem.params[0].grad[0, 0] = math.nan
+    scaler.step(optimizer)
+    scaler.update()
+    plain = torch.optim.SGD(twin.groups(), lr=0.05)
+    twin.backward()
+    norm = torch.cat([p.grad.flatten() for p in twin.params]).norm().item()
+    plain.step()
+    np.testing.assert_allclose(problem.flat(), home if bad else twin.flat(), rtol=1e-15)
+    assert scaler.get_scale() == (2.0**11 if bad else 2.0**12)
+    if not bad:
+        assert optimizer.record.grad_norm.item() == pytest.approx(norm, rel=1e-14)
+
+
+def test_a_scaler_that_is_switched_off_changes_nothing():
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    problem, twin = scaled(Cubic(), scaler), Cubic()
+    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.05), rho=0.2, scaler=scaler)
+    plain = SAM(torch.optim.SGD(twin.groups(), lr=0.05), rho=0.2)
+    for way in (step_closure, scaler_step_closure, perturbed_then_scaler_step, perturbed_then_step):
+        way(optimizer, scaler, problem)
+        scaler.update()
+        take("closure", plain, twin)
+    np.testing.assert_array_equal(problem.flat(), twin.flat())
+
+
+def ready(given, **options):
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+    problem = scaled(Cubic(), scaler)
+    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.05), scaler=scaler if given else None, **options)
+    return scaler, problem, optimizer
+
+
+def test_a_closure_without_a_gradient_before_it_needs_the_scaler():
+    scaler, problem, optimizer = ready(given=False)
+    scaler.scale(torch.ones(()))
+    with pytest.raises(RuntimeError, match=r"without a gradient before it needs SAM\(..., scaler=scaler\)"):
+        scaler.step(optimizer, problem.closure(optimizer))
+    assert not hasattr(optimizer, "found_inf")
+    assert problem.calls == 0
+
+
+def test_the_unnormalized_variant_needs_the_scaler():
+    scaler, problem, optimizer = ready(given=False, variant="unnormalized")
+    home = problem.flat()
+    with pytest.raises(RuntimeError, match="variant 'unnormalized' depends on the scale of the gradients: give"):
+        perturbed_then_scaler_step(optimizer, scaler, problem)
+    np.testing.assert_array_equal(problem.flat(), home)
+
+
+@pytest.mark.parametrize("way", [step_closure, perturbed_then_step])
+def test_a_scaler_that_is_never_updated(way):
+    scaler, problem, optimizer = ready(given=True)
+    way(optimizer, scaler, problem)
+    with pytest.raises(RuntimeError, match=r"call scaler.update\(\) after each step"):
+        way(optimizer, scaler, problem)
+
+
+@pytest.mark.parametrize(
+    ("way", "given"),
+    [(step_closure, True), (scaler_step_closure, True), (perturbed_then_step, True), (scaler_step_closure, False)],
+)
+def test_gradients_that_were_unscaled_before_the_perturbed_pass(way, given):
+    scaler, problem, optimizer = ready(given)
+    problem.backward()
+    scaler.unscale_(optimizer)
+    with pytest.raises(RuntimeError, match=r"scaler.unscale_\(optimizer\) came too early: the perturbed pass makes"):
+        way(optimizer, scaler, problem)
