@@ -256,3 +256,46 @@ def test_a_dropped_or_unfrozen_group_is_seen_at_the_next_step():
     problem.params[0].requires_grad_(True)
     take("closure", optimizer, problem)
     assert optimizer.record.grad_norm.item() == whole
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_distributed_checkpoint_continues_bit_for_bit(base, tmp_path):
+    from torch.distributed import checkpoint
+    from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+
+    def run(seed):
+        torch.manual_seed(seed)
+        model = torch.nn.Linear(4, 3).double()
+        groups = [{"params": [model.weight]}, {"params": [model.bias], "rho": 0.1}]
+        return model, SAM(BASES[base](groups), rho=0.7, warm_start=WarmStart(steps=3))
+
+    def step(model, optimizer):
+        def closure():
+            optimizer.zero_grad()
+            loss = model(x).square().mean()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+
+    x = torch.randn(5, 4, dtype=torch.float64)
+    model, optimizer = run(1)
+    for _ in range(2):
+        step(model, optimizer)
+    optimizer.zero_grad()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about running without a process group
+        state = {"model": model.state_dict(), "optimizer": get_optimizer_state_dict(model, optimizer)}
+        checkpoint.save(state, checkpoint_id=tmp_path, no_dist=True)
+        other_model, other = run(2)
+        state = {"model": other_model.state_dict(), "optimizer": get_optimizer_state_dict(other_model, other)}
+        checkpoint.load(state, checkpoint_id=tmp_path, no_dist=True)
+        other_model.load_state_dict(state["model"])
+        set_optimizer_state_dict(other_model, other, state["optimizer"])
+    for _ in range(3):
+        step(model, optimizer)
+        step(other_model, other)
+        assert torch.equal(model.weight, other_model.weight)
+        assert (optimizer.record.step, optimizer.record.perturbed) == (other.record.step, other.record.perturbed)
+    assert optimizer.record.step == 4
+    assert [g["rho"] for g in other.param_groups] == [0.7, 0.1]

@@ -3,12 +3,15 @@
 import inspect
 import math
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from samirage.sam import VARIANTS, Variant, WarmStart
 
+Scope = Literal["global", "local"]
 T = TypeVar("T")
 
 
@@ -73,6 +76,27 @@ def checked_warm_start(warm_start: Any) -> WarmStart | None:
     if warm_start is not None and not isinstance(warm_start, WarmStart):
         raise TypeError(f"warm_start must be a WarmStart or None; got {warm_start!r}: write WarmStart(steps=500)")
     return warm_start
+
+
+def checked_scope(scope: Any, model: nn.Module | None, shards: Any) -> Scope:
+    """Return `scope` if there is one of that name, and the model and the number of shards fit it.
+
+    Raises:
+        ValueError: If there is none, or they do not.
+    """
+    if scope not in get_args(Scope):
+        raise ValueError(f"scope must be one of {', '.join(map(repr, get_args(Scope)))}; got {scope!r}")
+    if isinstance(shards, bool) or not isinstance(shards, int) or shards < 1:
+        raise ValueError(f"shards must be a whole number of at least 1; got {shards!r}")
+    if scope == "global" and shards > 1:
+        raise ValueError(f"shards perturb each on its own, which is scope='local'; got shards={shards}, scope='global'")
+    if scope == "local" and shards == 1 and not isinstance(model, DistributedDataParallel):
+        raise ValueError(
+            "scope 'local' needs the DistributedDataParallel whose gradients pass 1 must not synchronise, as "
+            "SAM(..., model=ddp_model, scope='local'), or shards of at least 2 in one process; got a model of type "
+            f"{type(model).__name__}"
+        )
+    return scope  # type: ignore[no-any-return]
 
 
 def checked_every(every: Any) -> int:

@@ -12,19 +12,25 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from samirage.optim.ranks import Sums, local
 from samirage.optim.rounding import NARROW, round_at_random
-from samirage.sam import StepFigures, Variant, dot, norm, perturb, step_figures
+from samirage.sam import StepFigures, Variant, norm, perturb, step_figures
 
 
 def real(tensor: Tensor) -> Tensor:
-    """View a complex tensor as pairs of real numbers, as torch's own optimizers do; others as they are."""
+    """View a complex tensor as pairs of real numbers, as torch's own optimizers do; of a shard, this rank's part."""
+    tensor = local(tensor)
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
-def gradient_values(params: Iterable[Tensor]) -> list[Tensor]:
-    """Return the entries of the gradients that exist, as real and dense tensors whose norm is the gradient's."""
+def gradient_norm(params: Iterable[Tensor]) -> Tensor:
+    """Return `‖g‖` over all gradients that exist; 0 if there is none."""
     grads = [p.grad for p in params if p.grad is not None]
-    return [real(g.coalesce().values() if g.is_sparse else g) for g in grads]
+    values = [real(g.coalesce().values() if g.is_sparse else g) for g in grads]
+    if not values:
+        return torch.zeros(())
+    sums = Sums(grads)
+    return sums((values, values))[0].sqrt() if sums.spread else norm(values)
 
 
 class _Displaced:
@@ -33,7 +39,8 @@ class _Displaced:
     def __init__(self, param: Tensor) -> None:
         grad = param.grad
         assert grad is not None
-        self.param = param
+        self.owner = param
+        self.param = param = local(param)
         self.narrow = param.dtype in NARROW
         self.rows: Tensor | None = None
         if grad.is_sparse:
@@ -43,6 +50,7 @@ class _Displaced:
             else:
                 grad = grad.to_dense()
         self.backup: Tensor | None = None
+        grad = local(grad)
         # The perturbation of a narrow weight is computed in float32: its own dtype could not hold the entries of e.
         self.grad: Tensor | None = real(grad.float() if self.narrow else grad)
 
@@ -133,6 +141,10 @@ class Excursion:
         self._stretch: Tensor | None = None
         # The displacement stands in for g afterwards, tensor by tensor, where it is a positive multiple of g.
         self._ascent_is_displacement = variant != "asam" and len(set(radii)) <= 1
+        self.grad_norm, self._predicted_gain = pass_1.grad_norm, pass_1.predicted_gain
+        self._sums = Sums(params)
+        if self._sums.spread:
+            self._join_ranks(values, grads)
         self._ascents: list[Tensor | None] = []
         for d, radius in zip(self._displaced, radii, strict=True):
             keep = variant == "asam" or radius == 0
@@ -140,8 +152,7 @@ class Excursion:
             self._ascents.append(d.dense_grad() if keep and not self._ascent_is_displacement else None)
             d.grad = None
         # What e/rho must be multiplied by to be g, in the units of the gradients that are kept.
-        self._ascent_unit = pass_1.grad_norm if variant == "sam" else torch.ones_like(pass_1.grad_norm)
-        self.grad_norm, self._predicted_gain = pass_1.grad_norm, pass_1.predicted_gain
+        self._ascent_unit = self.grad_norm if variant == "sam" else torch.ones_like(self.grad_norm)
         if inverse_scale is not None:
             inverse = inverse_scale.to(self.grad_norm)
             self.grad_norm = self.grad_norm * inverse
@@ -150,6 +161,22 @@ class Excursion:
                 self._displacements = [e * inverse.to(e) for e in self._displacements]
                 self._predicted_gain = self._predicted_gain * inverse
                 self._ascent_unit = inverse.reciprocal()
+
+    def _join_ranks(self, values: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
+        """Correct a perturbation that was computed from this rank's shards alone: the norms are those of all ranks."""
+        asam = self._variant == "asam"
+        weighted = [v * g for v, g in zip(values, grads, strict=True)] if asam else grads
+        # The linear gain is r·‖w‖²/S for each tensor, with S the norm that divides; for "unnormalized" S = 1.
+        by_radius = [w * r for w, r in zip(weighted, self._radii, strict=True)]
+        squares = self._sums((grads, grads), (weighted, weighted), (weighted, by_radius))
+        self.grad_norm, gain = squares[0].sqrt(), squares[2]
+        if self._variant != "unnormalized":
+            whole = squares[1].sqrt()
+            inverse = torch.where(whole > 0, whole.reciprocal(), whole)
+            share = norm(weighted) * inverse
+            self._displacements = [e * share.to(e) for e in self._displacements]
+            gain = gain * inverse
+        self._predicted_gain = gain
 
     def is_finite(self) -> bool:
         """Tell whether there is a direction to go: one number is read from the device."""
@@ -179,9 +206,9 @@ class Excursion:
         intended = self._displacements
         pairs = zip(self._displaced, intended, strict=True)
         realised = [d.realised() if d.narrow else displacement for d, displacement in pairs]
-        along, length = dot(realised, intended), norm(intended)
-        self.alignment = along / (norm(realised) * length)
-        self._stretch = norm(realised) / length
+        along, wanted, seen = self._sums((realised, intended), (intended, intended), (realised, realised))
+        self.alignment = along / (wanted * seen).sqrt()
+        self._stretch = (seen / wanted).sqrt()
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -205,8 +232,8 @@ class Excursion:
         Returns:
             The step's figures.
         """
-        displacements, ascents, grads_plus = [], [], []
-        index = {id(d.param): i for i, d in enumerate(self._displaced)}
+        displacements, ascents, grads_plus, seen = [], [], [], []
+        index = {id(d.owner): i for i, d in enumerate(self._displaced)}
         for p in params:
             i = index.get(id(p))
             if i is None:
@@ -218,11 +245,14 @@ class Excursion:
                 displacement = self._displaced[i].displacement()
                 ascent = kept if kept is not None else displacement
                 if not self._ascent_is_displacement and kept is None:
-                    ascent = displacement / self._radii[i] * self._ascent_unit.to(p.device)
+                    ascent = displacement / self._radii[i] * self._ascent_unit.to(displacement.device)
+            seen.append(p)
             displacements.append(displacement)
             ascents.append(ascent)
             grad = p.grad
             grads_plus.append(_nothing(p) if grad is None else real(grad.to_dense() if grad.is_sparse else grad))
+        if self._sums.spread:
+            displacements, ascents, grads_plus = _stand_ins(Sums(seen), displacements, ascents, grads_plus)
         figures = step_figures(
             loss=loss,
             loss_plus=loss_plus,
@@ -251,6 +281,19 @@ def unscaled_plus(figures: StepFigures, inverse_scale: Tensor) -> StepFigures:
     )
 
 
+def _stand_ins(
+    sums: Sums, displacements: Sequence[Tensor], ascents: Sequence[Tensor], grads_plus: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Return vectors with two entries that have the lengths and the angle of those that are spread over ranks."""
+    squares = sums((displacements, displacements), (ascents, ascents), (grads_plus, grads_plus), (ascents, grads_plus))
+    length, ascent, grad_plus = squares[:3].sqrt()
+    along = squares[3] / ascent
+    zero = torch.zeros_like(length)
+    across = (grad_plus.square() - along.square()).clamp(min=0).sqrt()
+    return [torch.stack([length, zero])], [torch.stack([ascent, zero])], [torch.stack([along, across])]
+
+
 def _nothing(param: Tensor) -> Tensor:
     """Zeros in the shape of the parameter that take no memory."""
-    return real(param.new_zeros(()).expand_as(param))
+    part = local(param)
+    return real(part.new_zeros(()).expand_as(part))

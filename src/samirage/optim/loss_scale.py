@@ -96,7 +96,7 @@ class LossScale:
         return bool(self._optimizer.__dict__.get("found_inf", False))
 
     def report_overflow(self) -> None:
-        """Tell the scaler of an overflow that is not in `.grad`, if it has looked there already."""
+        """Tell the scaler of an overflow that it did not find in `.grad`, as one in pass 1 or on another rank."""
         scaler = self._active
         if scaler is not None:
             for found in scaler._per_optimizer_states[id(self._optimizer)]["found_inf_per_device"].values():

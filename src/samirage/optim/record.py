@@ -1,7 +1,9 @@
 """What the optimizer remembers of its last step."""
 
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from samirage.sam import StepFigures
@@ -42,3 +44,11 @@ class StepRecord(StepFigures):
     perturbed: bool
     skipped: bool
     alignment: Tensor
+
+
+def as_scalar(loss: Any, like: Tensor) -> Tensor:
+    """Return the loss as a tensor of shape (), NaN if it is no number; a copy, for its storage may be reused."""
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        return loss.detach().reshape(()).to(like.device, copy=True)
+    value = loss if isinstance(loss, int | float) else torch.nan
+    return torch.tensor(value, dtype=like.dtype, device=like.device)

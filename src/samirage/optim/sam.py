@@ -16,18 +16,21 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from samirage.optim._validate import (
+    Scope,
     checked_every,
     checked_instance,
     checked_rho,
+    checked_scope,
     checked_variant,
     checked_warm_start,
 )
-from samirage.optim.excursion import Excursion, gradient_values, unscaled_plus
+from samirage.optim.excursion import Excursion, gradient_norm, unscaled_plus
 from samirage.optim.loss_scale import LossScale
-from samirage.optim.record import StepRecord
+from samirage.optim.ranks import LocalPass, reshard
+from samirage.optim.record import StepRecord, as_scalar
 from samirage.optim.traces import Buffers, ForwardWatcher, RandomState, random_state, set_random_state
 from samirage.optim.two_pass import Phase, TwoPass
-from samirage.sam import StepFigures, Variant, WarmStart, norm, plain_figures
+from samirage.sam import StepFigures, Variant, WarmStart, plain_figures
 
 _MIN_ALIGNMENT = 0.5  # below it, rounding contributes more to the displacement than the gradient does
 _MAX_FORWARDS = 4096  # per step, whose random numbers are remembered
@@ -74,6 +77,13 @@ class SAM(TwoPass):
         model: The model that is trained, as the loop calls it. With it, pass 2 leaves no trace in its buffers, such as
             batch-norm statistics, which are those of one plain forward pass.
         warm_start: Number of first steps that follow the plain gradient, as `WarmStart(steps=…)`.
+        scope: Over which ranks the gradient of pass 1 is averaged. `"global"`: over all, as the model does it (a
+            DistributedDataParallel, or FSDP2's `fully_shard`); the perturbation is the same everywhere. `"local"`: each
+            rank perturbs along the gradient of its own share of the batch (m-sharpness), and nothing is synchronised
+            in pass 1; this needs `model`, a DistributedDataParallel, or `shards`.
+        shards: Number of shares of the batch in this process that are perturbed each on its own, as m ranks would do
+            it; at least 1. `step` then takes a closure of one argument, the number of the shard. The record holds
+            the means over the shards.
         every: Perturb in one of so many steps, at least 1; the others take one pass.
         scaler: The `torch.amp.GradScaler` that scales the loss. `scaler.step(optimizer)` works without it; it is
             needed for `optimizer.step(closure)` or `scaler.step(optimizer, closure)` with a scaled loss, for the
@@ -106,7 +116,7 @@ class SAM(TwoPass):
     _step_supports_amp_scaling = True
 
     _excursion: Excursion | None
-    _bad_grad_norm: Tensor | None  # of pass 1, if it was not finite
+    _bad_grad_norm: Tensor | None  # of pass 1, if it was not finite on every rank
     _buffers: Buffers | None
     _random_before: RandomState | None  # before pass 1 of a closure
     _random_after: RandomState | None  # after pass 1
@@ -121,6 +131,8 @@ class SAM(TwoPass):
         variant: Variant = "sam",
         model: nn.Module | None = None,
         warm_start: WarmStart | None = None,
+        scope: Scope = "global",
+        shards: int = 1,
         every: int = 1,
         scaler: GradScaler | None = None,
         replay_rng: bool = True,
@@ -128,6 +140,8 @@ class SAM(TwoPass):
         self.variant: Variant = checked_variant(variant)
         self.model = checked_instance(model, "model", nn.Module, "the module that is trained")
         self.warm_start = checked_warm_start(warm_start)
+        self.scope: Scope = checked_scope(scope, self.model, shards)
+        self.shards = shards
         self.every = checked_every(every)
         self.scaler = checked_instance(scaler, "scaler", GradScaler, 'such as torch.amp.GradScaler("cuda")')
         self.replay_rng = replay_rng
@@ -138,9 +152,10 @@ class SAM(TwoPass):
 
     def _set_up(self) -> None:
         self._loss_scale = LossScale(self, self.scaler)
+        self._local_pass = LocalPass(self.model if self.scope == "local" else None)
         self._warned = False
         self._enter_rest()
-        if self.model is not None and self.replay_rng:
+        if self.model is not None and (self.replay_rng or self.scope == "local"):
             self.model.register_forward_pre_hook(ForwardWatcher(self._before_forward))
 
     @property
@@ -174,7 +189,7 @@ class SAM(TwoPass):
         return since % self.every == 0 and any(radius > 0 for radius in self._radii().values())
 
     def __repr__(self) -> str:
-        options = f"variant={self.variant!r}, warm_start={self.warm_start!r}, every={self.every}"
+        options = f"variant={self.variant!r}, warm_start={self.warm_start!r}, every={self.every}, scope={self.scope!r}"
         return f"SAM({options}, base={self.base!r})"
 
     def _own_state(self) -> dict[str, Any]:
@@ -187,7 +202,18 @@ class SAM(TwoPass):
 
     def __getstate__(self) -> dict[str, Any]:
         self._require_unperturbed("pickling or copying")
-        names = ("base", "variant", "model", "warm_start", "every", "scaler", "replay_rng", "_steps", "_record")
+        names = (
+            "base",
+            "variant",
+            "model",
+            "warm_start",
+            "scope",
+            "every",
+            "scaler",
+            "replay_rng",
+            "_steps",
+            "_record",
+        )
         return {name: self.__dict__[name] for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -204,7 +230,9 @@ class SAM(TwoPass):
 
     def _before_forward(self) -> None:
         """Remember the random numbers of each forward pass at `x`, and give them to the same one at `x⁺`."""
-        if self._in_closure:  # which is replayed as a whole
+        if self._phase is Phase.AT_REST:
+            self._local_pass.begin(self.two_pass)
+        if self._in_closure or not self.replay_rng:  # a closure is replayed as a whole
             return
         if self._phase is Phase.AT_REST and self.two_pass:
             self._random_forwards.append(random_state(self._devices()))
@@ -221,11 +249,12 @@ class SAM(TwoPass):
         if self.two_pass:
             inverse = self._loss_scale.inverse()
             excursion = Excursion(params, [radii[id(p)] for p in params], self.variant, inverse)
-            finite = excursion.is_finite()
+            finite = self._local_pass.everywhere(excursion.is_finite(), excursion.grad_norm)
             if not finite:
                 self._bad_grad_norm = excursion.grad_norm
                 if self._in_closure:  # there will be no pass 2; the scaler shall find these gradients
                     return False
+        self._local_pass.end()
         if drop_grads:
             self._drop_grads()
         if self.model is not None:
@@ -238,22 +267,23 @@ class SAM(TwoPass):
         if excursion is not None and finite:
             self._excursion = excursion  # before the weights move, so that the way back is known
             excursion.go(seed=self._steps)
+            reshard(self.model)
         return self._excursion is not None
 
     def _come_back(self, loss: Any, loss_plus: Any) -> StepRecord:
         if self._bad_grad_norm is not None:
-            record = self._record_of_one_pass(loss, self._bad_grad_norm)
+            # Where each rank has a gradient of its own, this rank's may be finite.
+            record = replace(self._record_of_one_pass(loss, self._bad_grad_norm), skipped=True)
             if not self._in_closure:
                 self._spoil_a_gradient()
-                self._loss_scale.report_overflow()
         elif self._excursion is None:
             record = self._plain_record(loss)
         else:
             like = self._excursion.grad_norm
             figures = self._excursion.come_back(
                 self._params(),
-                loss=_scalar(loss, like),
-                loss_plus=_scalar(loss_plus, like),
+                loss=as_scalar(loss, like),
+                loss_plus=as_scalar(loss_plus, like),
                 inverse_scale=self._loss_scale.inverse(),
             )
             record = self._make_record(figures, figures.grad_plus_norm, alignment=self._excursion.alignment)
@@ -269,6 +299,7 @@ class SAM(TwoPass):
     def _retreat(self) -> None:
         if self._excursion is not None:
             self._excursion.restore()
+            reshard(self.model)
         if self._buffers is not None:
             self._buffers.restore()
         if self._replayed and self._random_after is not None:
@@ -278,6 +309,7 @@ class SAM(TwoPass):
         self._excursion = self._bad_grad_norm = self._buffers = self._random_before = self._random_after = None
         self._random_forwards = deque(maxlen=_MAX_FORWARDS)
         self._replayed = False
+        self._local_pass.end()
 
     def _step_failed(self) -> None:
         self._loss_scale.forget()
@@ -290,9 +322,11 @@ class SAM(TwoPass):
         self._loss_scale.unscale()
         if not record.skipped:
             self.base.step()
-        elif hasattr(self.base.step, "_wrapped_by_lr_sched"):
-            # A scheduler on the base optimizer would warn that it runs before the first step.
-            self.base._opt_called = True  # type: ignore[attr-defined]
+        else:
+            self._loss_scale.report_overflow()
+            if hasattr(self.base.step, "_wrapped_by_lr_sched"):
+                # A scheduler on the base optimizer would warn that it runs before the first step.
+                self.base._opt_called = True  # type: ignore[attr-defined]
         self._steps += 1
         self._record = record
 
@@ -315,13 +349,12 @@ class SAM(TwoPass):
         return replace(record, grad_plus_norm=unscaled.grad_plus_norm, slope_plus=unscaled.slope_plus)
 
     def _plain_record(self, loss: Any) -> StepRecord:
-        grads = gradient_values(self._params())
-        grad_norm = norm(grads) if grads else torch.zeros(())
+        grad_norm = gradient_norm(self._params())
         inverse = self._loss_scale.inverse()
         return self._record_of_one_pass(loss, grad_norm if inverse is None else grad_norm * inverse.to(grad_norm))
 
     def _record_of_one_pass(self, loss: Any, grad_norm: Tensor) -> StepRecord:
-        figures = plain_figures(loss=_scalar(loss, grad_norm), grad_norm=grad_norm)
+        figures = plain_figures(loss=as_scalar(loss, grad_norm), grad_norm=grad_norm)
         return self._make_record(figures, grad_norm, perturbed=False)
 
     def _make_record(
@@ -357,11 +390,3 @@ class SAM(TwoPass):
 
     def _devices(self) -> set[torch.device]:
         return {p.device for p in self._params()}
-
-
-def _scalar(loss: Any, like: Tensor) -> Tensor:
-    """Return the loss as a tensor of shape (), NaN if it is no number; a copy, for its storage may be reused."""
-    if isinstance(loss, Tensor) and loss.numel() == 1:
-        return loss.detach().reshape(()).to(like.device, copy=True)
-    value = loss if isinstance(loss, int | float) else torch.nan
-    return torch.tensor(value, dtype=like.dtype, device=like.device)

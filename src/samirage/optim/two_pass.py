@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from samirage.optim.record import StepRecord
+from samirage.optim.shards import MeanOfShards, closures_of_shards, mean_loss, mean_record
 from samirage.optim.wrapper import Wrapper
 
 
@@ -29,6 +30,7 @@ class TwoPass(Wrapper):
     _in_closure: bool = False
     _old_grads: bool = False  # whether `.grad` is left over from a step that is complete
     _waiting: StepRecord | None = None
+    shards: int = 1
 
     @property
     @abstractmethod
@@ -68,15 +70,16 @@ class TwoPass(Wrapper):
         """Clean up after an exception in `step`."""
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[..., Any] | None = None) -> Any:
         """Make a step: both passes with a closure; without one, the base optimizer's step on the perturbed gradient.
 
         Args:
             closure: Zeroes the gradients, runs forward and backward, and returns the loss; called twice, or once when
-                the step takes one pass. None after `perturbed()`, or when the step takes one pass.
+                the step takes one pass. None after `perturbed()`, or when the step takes one pass. With `shards`, it
+                takes the number of the shard, is called so for each of them, and returns the loss of the shard.
 
         Returns:
-            What the closure returned at `x`; None without a closure.
+            What the closure returned at `x` (with `shards`, the mean of that); None without a closure.
 
         Raises:
             RuntimeError: If the weights are at `x⁺`, or the perturbed pass is missing or not yet used.
@@ -87,7 +90,7 @@ class TwoPass(Wrapper):
             self._step_failed()
             raise
 
-    def _step(self, closure: Callable[[], Any] | None) -> Any:
+    def _step(self, closure: Callable[..., Any] | None) -> Any:
         self._require_unperturbed("step()")
         if closure is not None:
             if self._phase is Phase.RETURNED:
@@ -95,7 +98,7 @@ class TwoPass(Wrapper):
                     "step(closure) would lose the gradient of the perturbed pass: after perturbed() call step() "
                     "without a closure, or zero_grad() to drop that gradient"
                 )
-            return self._step_with(torch.enable_grad()(closure))
+            return self._step_with(closure)
         if self._phase is Phase.RETURNED:
             record = self._waiting
             assert record is not None
@@ -107,6 +110,11 @@ class TwoPass(Wrapper):
                 )
             self._complete(record)
         elif self.two_pass:
+            if self._all_zero():
+                # So does torch.distributed.checkpoint call an optimizer, with learning rate 0, to give it its state. A
+                # zero gradient perturbs by zero; this is no step of the training, and does not count as one.
+                self.base.step()
+                return None
             raise RuntimeError(
                 "step() has no gradient of a perturbed pass: give it a closure, or run a second forward and backward "
                 "within `with optimizer.perturbed():` (or between first_step() and second_step()) before each step()"
@@ -115,28 +123,44 @@ class TwoPass(Wrapper):
             self._complete(self._plain_record(None))
         return None
 
-    def _step_with(self, closure: Callable[[], Any]) -> Any:
-        two_pass = self.two_pass
+    def _step_with(self, closure: Callable[..., Any]) -> Any:
+        closures = [closure] if self.shards == 1 else closures_of_shards(closure, self.shards)
+        two_pass, mean = self.two_pass, MeanOfShards(self.shards)
+        records: list[StepRecord] = []
+        losses: list[Any] = []
         self._in_closure = True
         try:
-            self._before_closure()
-            loss = closure()
-            if not two_pass or not self._params_with_grad():
-                record, returned = self._plain_record(loss), loss
+            for one in closures:
+                record, loss = self._passes(torch.enable_grad()(one), two_pass)
+                records.append(record)
+                losses.append(loss)
+                if record.skipped:
+                    break
+                if self.shards > 1:
+                    mean.take(self._params())
             else:
-                # A copy, for the closure may write its next loss to the same storage, as a captured CUDA graph does.
-                value = loss.detach().clone() if isinstance(loss, Tensor) else loss
-                self._phase = Phase.PERTURBED
-                loss_plus = closure() if self._depart(drop_grads=True) else None
-                record, returned = self._come_back(value, loss_plus), value if loss_plus is loss else loss
-            self._complete(record)
+                mean.give()
+            self._complete(mean_record(records))
         except BaseException:
             self.restore()
             self._enter_rest()
             raise
         finally:
             self._in_closure = False
-        return returned
+        return mean_loss(losses)
+
+    def _passes(self, closure: Callable[[], Any], two_pass: bool) -> tuple[StepRecord, Any]:
+        self._before_closure()
+        loss = closure()
+        if not two_pass or not self._params_with_grad():
+            return self._plain_record(loss), loss
+        # A copy, for the closure may write its next loss to the same storage, as a captured CUDA graph does.
+        value = loss.detach().clone() if isinstance(loss, Tensor) else loss
+        self._phase = Phase.PERTURBED
+        loss_plus = closure() if self._depart(drop_grads=True) else None
+        record = self._come_back(value, loss_plus)
+        self._enter_rest()
+        return record, value if loss_plus is loss else loss
 
     @contextmanager
     def perturbed(self) -> Iterator[None]:
@@ -286,6 +310,10 @@ class TwoPass(Wrapper):
     def _params_with_grad(self) -> list[Tensor]:
         return [p for p in self._params() if p.grad is not None]
 
+    def _all_zero(self) -> bool:
+        grads = [p.grad for p in self._params_with_grad()]
+        return bool(grads) and not any(bool(g.any()) for g in grads if g is not None)
+
     def _drop_grads(self) -> None:
         for p in self._params():
             p.grad = None
@@ -300,6 +328,11 @@ class TwoPass(Wrapper):
         if self._phase is Phase.RETURNED:
             raise RuntimeError(
                 f"{call} came before the last perturbed pass was used: call step() first, or zero_grad() to drop it"
+            )
+        if self.shards > 1:
+            raise RuntimeError(
+                f"{call} makes one perturbation, but shards={self.shards} needs one for each: use step(closure) with a "
+                "closure that takes the number of the shard"
             )
         if not self._params_with_grad():
             raise RuntimeError(f"{call} found no gradient in any parameter: call backward() before it")

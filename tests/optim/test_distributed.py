@@ -1,0 +1,117 @@
+"""DistributedDataParallel and FSDP2 with two processes under torchrun; the scenarios are in distributed_worker.py."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from samirage import SAM
+
+STYLES = ["closure", "perturbed", "first_second"]
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
+    reason="this torch has no gloo, the communication between processes on a CPU",
+)
+
+
+@pytest.fixture(scope="module")
+def results():
+    worker = Path(__file__).with_name("distributed_worker.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(worker)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return {line.pop("scenario"): line for line in lines}
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("settings", ["sam {} False", "sam {} True", "asam {'rho': 0.1} True"])
+def test_ddp_equals_one_process_and_reduces_nothing_of_its_own(results, style, settings):
+    result = results[f"ddp {style} {settings}"]
+    assert result["difference"] < 1e-14  # float64, six steps
+    assert result["same"]
+    assert result["reductions"] == 0
+    assert result["cosine"] < 1e-14
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_local_scope_is_m_sharpness_and_synchronises_the_perturbed_pass_only(results, style):
+    result = results[f"local {style}"]
+    assert result["difference"] < 1e-14
+    assert result["from_global"] > 1e-3  # so that a synchronised first pass would fail
+    assert result["same"]
+    assert result["synchronised"] == 6  # one bucket in each of six steps
+    assert result["sizes"].count(1) == 6  # one scalar per step, by which the ranks agree that all are finite
+    assert sum(result["sizes"]) == 6 * (1 + 84)
+    assert result["sync_is_on"]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_warm_start_in_local_scope_synchronises_its_only_pass(results, style):
+    result = results[f"local warm start {style}"]
+    assert result["difference"] < 1e-14
+    assert result["same"]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_gradient_that_is_not_finite_on_one_rank_skips_the_step_on_all(results, style):
+    assert results[f"local overflow {style}"] == {"skipped": True, "unchanged": True, "same": True}
+
+
+@pytest.mark.parametrize("scope", ["global", "local"])
+def test_batch_norm_statistics_are_those_of_plain_training(results, scope):
+    assert results[f"batch norm {scope}"]["difference"] == 0
+
+
+@pytest.mark.parametrize(("scope", "synchronised"), [("global", 12), ("local", 6)])
+@pytest.mark.parametrize("style", ["closure", "perturbed"])
+def test_micro_batches_synchronise_once_per_pass(results, scope, style, synchronised):
+    result = results[f"accumulation {scope} {style}"]
+    assert result["difference"] < 1e-14
+    assert result["synchronised"] == [synchronised, synchronised]
+
+
+FSDP = [
+    f"closure {variant} {second}" for variant in ("sam", "asam", "unnormalized") for second in ("{}", "{'rho': 0.1}")
+]
+
+
+@pytest.mark.parametrize(
+    "scenario", [*(f"{style} sam" for style in STYLES), *FSDP, "closure asam {'rho': 0.0}", "gathered"]
+)
+def test_fsdp_equals_one_process(results, scenario):
+    result = results[f"fsdp {scenario}"]
+    assert result["difference"] < 1e-14
+    assert result["figures"] < 1e-13
+    assert result["sizes"] == [3, 4] * 6  # a few numbers per pass
+
+
+def test_fsdp_in_float32_equals_one_process(results):
+    result = results["fsdp float32"]
+    assert result["difference"] < 1e-6
+    assert result["figures"] < 1e-5
+
+
+def test_fsdp_restores_its_shards_and_skips_on_all_ranks(results):
+    result = results["fsdp failures"]
+    assert result["failed"]
+    assert result["moved"] > 0.01
+    assert result["back"] == 0
+    assert result["skipped"]
+    assert result["unchanged"] == 0
+
+
+def test_scopes_that_make_no_sense():
+    model = torch.nn.Linear(2, 2)
+    base = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="scope must be one of 'global', 'local'; got 'rank'"):
+        SAM(base, scope="rank")
+    with pytest.raises(
+        ValueError, match=r"scope 'local' needs the DistributedDataParallel .* got a model of type Linear"
+    ):
+        SAM(base, model=model, scope="local")
