@@ -284,6 +284,9 @@ def test_a_loss_scale_changes_nothing(way, given, variant, second):
                 continue  # in the units of the scaled loss, as documented
             value = getattr(plain.record, name).item()
             assert getattr(optimizer.record, name).item() == pytest.approx(value, rel=1e-12), name
+        if loss is not None:
+            gain = plain.record.ascent_gain.item()  # a difference of nearby losses
+            assert optimizer.record.ascent_gain.item() == pytest.approx(gain, rel=1e-9)
     assert scaler.get_scale() == 2.0**15
 
 

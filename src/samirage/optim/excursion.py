@@ -6,6 +6,7 @@ pass 1 is not needed at `x⁺`: after pass 2 the displacement, which is parallel
 storage.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -109,7 +110,8 @@ class _Displaced:
 class Excursion:
     """The way of all parameters that have a gradient to `x⁺` and back.
 
-    Constructing it computes the perturbation and moves nothing. It never changes a gradient.
+    Constructing it computes the perturbation and moves nothing. It never changes a gradient. All of it is meant to run
+    under `torch.no_grad()`.
 
     Args:
         params: The parameters; each must hold a gradient.
@@ -122,7 +124,6 @@ class Excursion:
         alignment: Cosine between the realised and the intended displacement; None where nothing was rounded at random.
     """
 
-    @torch.no_grad()
     def __init__(
         self,
         params: Sequence[Tensor],
@@ -180,9 +181,8 @@ class Excursion:
 
     def is_finite(self) -> bool:
         """Tell whether there is a direction to go: one number is read from the device."""
-        return bool(torch.isfinite(self.grad_norm))
+        return math.isfinite(self.grad_norm.item())
 
-    @torch.no_grad()
     def go(self, seed: int) -> None:
         """Move the weights to `x⁺`.
 
@@ -210,14 +210,12 @@ class Excursion:
         self.alignment = along / (wanted * seen).sqrt()
         self._stretch = (seen / wanted).sqrt()
 
-    @torch.no_grad()
     def restore(self) -> None:
         """Move the weights back to `x`, bit for bit; harmless when they are there."""
         for d in self._displaced:
             d.restore()
         torch.clear_autocast_cache()
 
-    @torch.no_grad()
     def come_back(
         self, params: Sequence[Tensor], *, loss: Tensor, loss_plus: Tensor, inverse_scale: Tensor | None = None
     ) -> StepFigures:

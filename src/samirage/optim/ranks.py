@@ -16,6 +16,8 @@ from samirage.sam import dot, norm
 
 
 def _is_sharded(tensor: Tensor) -> bool:
+    if type(tensor) is Tensor or type(tensor) is nn.Parameter:
+        return False
     module = sys.modules.get("torch.distributed.tensor")  # not imported: there is no DTensor either
     return module is not None and isinstance(tensor, module.DTensor)
 

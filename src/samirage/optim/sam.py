@@ -5,6 +5,7 @@ Foret, Kleiner, Mobahi and Neyshabur, "Sharpness-Aware Minimization for Efficien
 no epsilon in the denominator).
 """
 
+import math
 import warnings
 from collections import deque
 from dataclasses import replace
@@ -240,6 +241,7 @@ class SAM(TwoPass):
             set_random_state(self._random_forwards.popleft())
             self._replayed = True
 
+    @torch.no_grad()
     def _depart(self, drop_grads: bool) -> bool:
         if not self._in_closure:
             self._loss_scale.require_fresh(closure=False)
@@ -270,6 +272,7 @@ class SAM(TwoPass):
             reshard(self.model)
         return self._excursion is not None
 
+    @torch.no_grad()
     def _come_back(self, loss: Any, loss_plus: Any) -> StepRecord:
         if self._bad_grad_norm is not None:
             # Where each rank has a gradient of its own, this rank's may be finite.
@@ -296,6 +299,7 @@ class SAM(TwoPass):
         for p in self._params_with_grad()[:1]:
             p.grad = torch.full_like(p, torch.nan)
 
+    @torch.no_grad()
     def _retreat(self) -> None:
         if self._excursion is not None:
             self._excursion.restore()
@@ -364,7 +368,7 @@ class SAM(TwoPass):
             **vars(figures),
             step=self._steps,
             perturbed=perturbed,
-            skipped=not bool(torch.isfinite(decisive)),
+            skipped=not math.isfinite(decisive.item()),
             alignment=torch.full_like(decisive, torch.nan) if alignment is None else alignment,
         )
 

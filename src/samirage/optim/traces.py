@@ -36,7 +36,6 @@ class Buffers:
         model: The model.
     """
 
-    @torch.no_grad()
     def __init__(self, model: nn.Module) -> None:
         self._saved = [
             (module._buffers, name, buffer, buffer.clone())
@@ -45,7 +44,6 @@ class Buffers:
             if buffer is not None
         ]
 
-    @torch.no_grad()
     def restore(self) -> None:
         """Put the buffers back: the same tensor objects, with the values they had."""
         for owner, name, buffer, value in self._saved:

@@ -77,9 +77,25 @@ def _tensor_norm(tensor: Tensor, dim: int | None) -> Tensor:
     return exact
 
 
+def _is_short(tensor: Tensor) -> bool:
+    """Tell whether a CPU sums the entries up fastest in float32, and exactly enough."""
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.numel() <= _STRETCH
+
+
 def _norms(tensors: Sequence[Tensor], batched: bool) -> Tensor:
     """Euclidean norm of each tensor, on the device of the first: shape (len(tensors),) or (len(tensors), S)."""
-    norms = [_tensor_norm(t.unsqueeze(-1).flatten(1), 1) if batched else _tensor_norm(t, None) for t in tensors]
+    if batched:
+        norms = [_tensor_norm(t.unsqueeze(-1).flatten(1), 1) for t in tensors]
+    elif all(map(_is_short, tensors)):
+        fast = torch.stack(torch._foreach_norm(list(tensors))).double()
+        unsafe = [i for i, n in enumerate(fast.tolist()) if not _SAFE_NORM[0] < n < _SAFE_NORM[1]]
+        if not unsafe:
+            return fast
+        norms = list(fast.unbind())
+        for i in unsafe:
+            norms[i] = torch.linalg.vector_norm(tensors[i], dtype=torch.float64)
+    else:
+        norms = [_tensor_norm(t, None) for t in tensors]
     return torch.stack([n.to(norms[0].device) for n in norms])
 
 
@@ -118,7 +134,10 @@ def dot(a: Sequence[Tensor], b: Sequence[Tensor], *, batched: bool = False) -> T
     """
     dim = 1 if batched else 0
     products = [
-        (p * q).unsqueeze(-1).flatten(dim).sum(dim, dtype=_dot_accumulator(p)) for p, q in zip(a, b, strict=True)
+        torch.dot(p.reshape(-1), q.reshape(-1))
+        if not batched and _is_short(p) and _is_short(q)
+        else (p * q).unsqueeze(-1).flatten(dim).sum(dim, dtype=_dot_accumulator(p))
+        for p, q in zip(a, b, strict=True)
     ]
     return torch.stack([product.to(products[0].device, _accumulator(product)) for product in products]).sum(0)
 
@@ -171,7 +190,6 @@ def perturb(
     """
     if variant not in VARIANTS:
         raise ValueError(f"variant must be one of {', '.join(VARIANTS)}; got {variant!r}")
-    radii = list(rho) if isinstance(rho, Sequence) else [rho] * len(grads)
     norms = _norms(grads, batched)
     grad_norm = torch.linalg.vector_norm(norms, dim=0)
     direction: Sequence[Tensor] = grads
@@ -182,21 +200,30 @@ def perturb(
     # Unnormalized: the radius is rho·‖g‖; adding 0·‖g‖ lets a gradient that is not finite poison all of e.
     plain = variant == "unnormalized"
     unit = 1.0 + 0.0 * grad_norm if plain else _reciprocal(torch.linalg.vector_norm(norms, dim=0))
-    scales = [unit * radius for radius in radii]
-    gains = [scale * n.square() for scale, n in zip(scales, norms, strict=True)]
-    return Perturbation(_scaled(direction, scales, batched), grad_norm, torch.stack(gains).sum(0))
+    if isinstance(rho, Sequence):
+        scales = [unit * radius for radius in rho]
+        gain = torch.stack([scale * n.square() for scale, n in zip(scales, norms, strict=True)]).sum(0)
+    else:
+        scales = [unit * rho] * len(norms)
+        gain = scales[0] * norms.square().sum(0)
+    return Perturbation(_scaled(direction, scales, batched), grad_norm, gain)
 
 
 def _reciprocal(magnitude: Tensor) -> Tensor:
     """1/magnitude; 0 where the magnitude is 0, and NaN where it is not finite."""
-    inverse = torch.where(magnitude > 0, magnitude.reciprocal(), torch.zeros_like(magnitude))
-    return torch.where(torch.isfinite(magnitude), inverse, torch.full_like(magnitude, torch.nan))
+    inverse = magnitude.reciprocal().nan_to_num(nan=torch.nan, posinf=0.0)
+    return inverse + 0 * magnitude  # which is NaN where the magnitude is not finite
 
 
 def _scaled(tensors: Sequence[Tensor], scales: Sequence[Tensor], batched: bool) -> list[Tensor]:
     scaled = []
+    factors: dict[tuple[int, torch.device, bool], Tensor] = {}
     for tensor, scale in zip(tensors, scales, strict=True):
         # Half precision cannot hold 1/‖g‖; a 0-d float32 factor does not change a half tensor's dtype.
-        factor = scale.to(tensor.device, torch.float64 if tensor.dtype == torch.float64 else torch.float32)
+        wide = tensor.dtype == torch.float64
+        key = (id(scale), tensor.device, wide)
+        if key not in factors:
+            factors[key] = scale.to(tensor.device, torch.float64 if wide else torch.float32)
+        factor = factors[key]
         scaled.append(tensor * (factor.view(-1, *[1] * (tensor.dim() - 1)) if batched else factor))
     return scaled
