@@ -1,6 +1,7 @@
 """What is saved, copied and shared: state, groups, schedulers, hooks."""
 
 import copy
+import inspect
 import io
 import pickle
 import warnings
@@ -216,6 +217,7 @@ def test_other_schedulers_accept_it(make):
     for style in STYLES:
         take(style, optimizer, problem)
         scheduler.step(*[1.0] * isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau))
+    assert scheduler.last_epoch == optimizer.record.step + 1 == len(STYLES)
 
 
 @every_style
@@ -229,6 +231,23 @@ def test_step_hooks_fire_once_per_step_on_each_object(style):
     optimizer.base.register_step_post_hook(lambda *_: events.append("base post"))
     take(style, optimizer, problem)
     assert events == ["sam pre", "base pre", "base post", "sam post"]
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
+def test_a_copy_keeps_every_option(duplicate):
+    options = {
+        "variant": "asam",
+        "warm_start": WarmStart(steps=3),
+        "scope": "local",
+        "shards": 4,
+        "every": 5,
+        "replay_rng": False,
+    }
+    optimizer = SAM(torch.optim.SGD(Cubic().groups(), lr=0.1), rho=0.7, **options)
+    again = duplicate(optimizer)
+    assert {name: getattr(again, name) for name in options} == options
+    # Every argument of the constructor is an option that a copy must keep; the model and the scaler are copied, too.
+    assert set(options) | {"model", "scaler", "rho", "base", "self"} == set(inspect.signature(SAM.__init__).parameters)
 
 
 def test_state_dict_hooks_fire():

@@ -1,8 +1,7 @@
 """Networks and losses of the studies.
 
-A loss takes logits and labels and averages over the examples; it may be *bounded* (squared errors of squashed
-outputs) or not (cross-entropy), which decides how far SAM can be carried: on a bounded loss it freezes at
-hallucinated plateaus, on an unbounded one it turns slow and erratic.
+A loss takes logits and labels and averages over the examples. It may be *bounded* (squared errors of squashed outputs)
+or not (cross-entropy): only a bounded one has plateaus, far from any minimum, at which SAM can freeze.
 """
 
 from collections.abc import Sequence

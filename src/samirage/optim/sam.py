@@ -190,7 +190,9 @@ class SAM(TwoPass):
         return since % self.every == 0 and any(radius > 0 for radius in self._radii().values())
 
     def __repr__(self) -> str:
-        options = f"variant={self.variant!r}, warm_start={self.warm_start!r}, every={self.every}, scope={self.scope!r}"
+        options = ", ".join(
+            f"{name}={getattr(self, name)!r}" for name in ("variant", "warm_start", "scope", "shards", "every")
+        )
         return f"SAM({options}, base={self.base!r})"
 
     def _own_state(self) -> dict[str, Any]:
@@ -209,6 +211,7 @@ class SAM(TwoPass):
             "model",
             "warm_start",
             "scope",
+            "shards",
             "every",
             "scaler",
             "replay_rng",

@@ -133,7 +133,8 @@ def is_at_hallucinated_point(
         shift_ratio: `r`, typically its median over the last steps; any shape.
         grad_norm: `‖g‖` over the same steps; same shape.
         early_grad_norm: `‖g‖` early in the run, which says what "not small" means; same shape.
-        max_shift_ratio: Largest `r` that counts as vanishing. 0.1 separates stalled from healthy runs on MNIST.
+        max_shift_ratio: Largest `r` that counts as vanishing. The default is a round number between stalled
+            and healthy runs of the study `mnist`; see its figure of the shift ratio.
         min_grad_fraction: Smallest `‖g‖` relative to `early_grad_norm` that counts as not small.
 
     Returns:
