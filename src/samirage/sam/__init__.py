@@ -22,10 +22,12 @@ from samirage.sam.edge import sam_edge
 from samirage.sam.figures import StepFigures, is_at_hallucinated_point, plain_figures, step_figures
 from samirage.sam.perturbation import VARIANTS, Perturbation, Variant, ascent_direction, dot, norm, perturb
 from samirage.sam.policy import WarmStart
+from samirage.sam.status import Status
 
 __all__ = [
     "VARIANTS",
     "Perturbation",
+    "Status",
     "StepFigures",
     "Variant",
     "WarmStart",
