@@ -1,0 +1,22 @@
+"""Landscapes: analytic functions with known critical points, and the loss of a network as a function of one vector.
+
+All speak the protocol `Smooth`, which is what `samirage.points` works on.
+"""
+
+from samirage.landscape.analytic import AbstractFormula, AbstractFunction, Scalar
+from samirage.landscape.functions import BumpOnBowl, DoubleWell, Moat, MultiWell, Quadratic, Ring
+from samirage.landscape.smooth import Linearized, Smooth
+
+__all__ = [
+    "AbstractFormula",
+    "AbstractFunction",
+    "BumpOnBowl",
+    "DoubleWell",
+    "Linearized",
+    "Moat",
+    "MultiWell",
+    "Quadratic",
+    "Ring",
+    "Scalar",
+    "Smooth",
+]
