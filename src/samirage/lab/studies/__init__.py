@@ -32,7 +32,7 @@ def create(
         >>> create(["unknown"], "smoke", {})
         Traceback (most recent call last):
         ...
-        samirage.lab.errors.UserError: unknown study 'unknown': the studies are mnist
+        samirage.errors.UserError: unknown study 'unknown': the studies are mnist
     """
     for name in names:
         if name not in _STUDIES:
