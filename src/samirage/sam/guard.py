@@ -1,0 +1,126 @@
+"""The guard: follow the shifted gradient only where it agrees with the gradient.
+
+The test on the slope is the Wolfe curvature condition turned around, as a trust region in the radius; see Nocedal and
+Wright, "Numerical Optimization", 2nd ed., sections 3.1 and 4.1. That a test on the slope alone is too weak where the
+loss is unbounded (there the shifted gradient does not vanish, but points elsewhere) is a result of the study `guard`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from samirage.sam.figures import StepFigures
+
+_SMALLEST_FACTOR: Final = 2.0**-40  # below any useful radius, and far above underflow
+
+
+@dataclass(frozen=True)
+class GuardState:
+    """What a guard remembers from step to step; tensors of shape (), or (S,) for a batch of members.
+
+    Attributes:
+        factor: Effective radius over `rho`, above 0 and at most 1.
+        rejections: Number of steps that were rejected.
+        consecutive: Number of the last steps in a row that were rejected.
+    """
+
+    factor: Tensor
+    rejections: Tensor
+    consecutive: Tensor
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Follow `g⁺` only if `u·g⁺ ≥ kappa·max(‖g‖, ‖g⁺‖)`; otherwise step along the known `g`, and look less far next.
+
+    With `s = u·g⁺` the test says two things. `s ≥ kappa‖g‖`: the loss still rises at `x⁺`, so that `‖g⁺‖ ≥ kappa‖g‖`,
+    and a hallucinated point, at which `g⁺` vanishes although `g` does not, is impossible. `s ≥ kappa‖g⁺‖`: the cosine
+    between the gradients is at least `kappa`, so that `−g⁺` is a direction of descent of the loss.
+
+    A rejected step costs no further pass. The effective radius is `factor·rho`: a rejection multiplies the factor by
+    `shrink`, an accepted step by `growth`, up to 1. In balance, one step in `1 + log(1/shrink)/log(growth)` is rejected
+    at most: 1 in 15 with the defaults.
+
+    It is not a promise that the loss falls in every step, which depends on the learning rate too.
+
+    Attributes:
+        kappa: Smallest agreement, above 0 and below 1. The default is the middle of the range that the study `guard`
+            found to work.
+        shrink: Factor of the radius after a rejection, above 0 and below 1.
+        growth: Factor of the radius after an accepted step, at least 1.
+
+    Raises:
+        ValueError: If a value is out of its range.
+
+    Example:
+        >>> from samirage.sam import step_figures
+        >>> def figures(grad_plus):  # of a step from a point with g = (2, 0)
+        ...     return step_figures(loss=torch.tensor(1.0), loss_plus=torch.tensor(1.2), grad_norm=torch.tensor(2.0),
+        ...         predicted_gain=torch.tensor(0.2), displacement=[torch.tensor([0.1, 0.0])], grads_plus=[grad_plus])
+        >>> guard = Guard(kappa=0.5)
+        >>> follow = [guard.accepts(figures(torch.tensor(g))).item() for g in ([2.5, 1.0], [1e-4, 0.0], [2.5, 9.0])]
+        >>> follow
+        [True, False, False]
+        >>> guard.after(guard.begin(torch.tensor(1.0)), torch.tensor(False)).factor.item()
+        0.5
+    """
+
+    kappa: float = 0.5
+    shrink: float = 0.5
+    growth: float = 1.05
+
+    def __post_init__(self) -> None:
+        _check("kappa", self.kappa, 0 < self.kappa < 1, "above 0 and below 1")
+        _check("shrink", self.shrink, 0 < self.shrink < 1, "above 0 and below 1")
+        _check("growth", self.growth, 1 <= self.growth < math.inf, "finite and at least 1")
+
+    def begin(self, like: Tensor) -> GuardState:
+        """Return the state before the first step: the whole radius, and no rejection yet.
+
+        Args:
+            like: A tensor whose shape, () or (S,), and device the state shall have.
+
+        Returns:
+            The state.
+        """
+        one = torch.ones_like(like, dtype=torch.float32)
+        zero = torch.zeros_like(like, dtype=torch.int64)
+        return GuardState(one, zero, zero)
+
+    def accepts(self, figures: StepFigures) -> Tensor:
+        """Tell whether to follow the shifted gradient: `s ≥ kappa·max(‖g‖, ‖g⁺‖)`, or `g = 0`, where both are the same.
+
+        Args:
+            figures: The figures of the step.
+
+        Returns:
+            Boolean tensor in the shape of the figures; False where one is not finite.
+        """
+        larger = torch.maximum(figures.grad_norm, figures.grad_plus_norm)
+        agree = (figures.slope_plus >= self.kappa * larger) & larger.isfinite()
+        return agree | (figures.grad_norm == 0)
+
+    def after(self, state: GuardState, accepted: Tensor) -> GuardState:
+        """Return the state after a step.
+
+        Args:
+            state: The state before it.
+            accepted: What `accepts` said.
+
+        Returns:
+            The state, with the radius factor that the next step takes.
+        """
+        factor = torch.where(accepted, state.factor * self.growth, state.factor * self.shrink)
+        return GuardState(
+            factor.clamp(_SMALLEST_FACTOR, 1.0),
+            state.rejections + (~accepted).long(),
+            torch.where(accepted, 0, state.consecutive + 1),
+        )
+
+
+def _check(name: str, value: float, legal: bool, range_: str) -> None:
+    if not legal:
+        raise ValueError(f"Guard {name} must be {range_}; got {value!r}")
