@@ -18,25 +18,56 @@ Every function takes one parameter list, or, with `batched=True`, a stack of the
 leading dimension of S members (say, random seeds), nothing mixes between members, and scalars have shape (S,).
 """
 
+from samirage.sam.asam import ASAM
 from samirage.sam.edge import sam_edge
 from samirage.sam.figures import StepFigures, is_at_hallucinated_point, plain_figures, step_figures
+from samirage.sam.gsam import GSAM
+from samirage.sam.looksam import LookSAM
 from samirage.sam.perturbation import VARIANTS, Perturbation, Variant, ascent_direction, dot, norm, perturb
 from samirage.sam.policy import WarmStart
+from samirage.sam.schedule import (
+    AbstractSchedule,
+    Constant,
+    Decay,
+    Product,
+    Ramp,
+    Schedule,
+    Tail,
+    check_lengths,
+    factor_at,
+    radius_factor,
+)
 from samirage.sam.status import Status
+from samirage.sam.variants import VariantOptions, perturbation_of
 
 __all__ = [
+    "ASAM",
+    "GSAM",
     "VARIANTS",
+    "AbstractSchedule",
+    "Constant",
+    "Decay",
+    "LookSAM",
     "Perturbation",
+    "Product",
+    "Ramp",
+    "Schedule",
     "Status",
     "StepFigures",
+    "Tail",
     "Variant",
+    "VariantOptions",
     "WarmStart",
     "ascent_direction",
+    "check_lengths",
     "dot",
+    "factor_at",
     "is_at_hallucinated_point",
     "norm",
     "perturb",
+    "perturbation_of",
     "plain_figures",
+    "radius_factor",
     "sam_edge",
     "step_figures",
 ]
