@@ -13,6 +13,14 @@ STYLES = ["closure", "perturbed", "first_second"]
 every_style = pytest.mark.parametrize("style", STYLES)
 
 
+def displacement_by_hand(variant, x, g, rho):
+    if variant == "sam":
+        return rho * g / np.sqrt(np.sum(g * g))
+    if variant == "asam":
+        return rho * x * x * g / np.sqrt(np.sum((x * g) ** 2))
+    return rho * g
+
+
 class Cubic:
     """f = sum of a_i·x_i³/3 over parameters of several shapes in two groups; its gradient is a_i·x_i²."""
 
