@@ -4,6 +4,7 @@ All speak the protocol `Smooth`, which is what `samirage.points` works on.
 """
 
 from samirage.landscape.analytic import AbstractFormula, AbstractFunction, Scalar
+from samirage.landscape.custom import SymPyFunction, TorchFunction
 from samirage.landscape.functions import BumpOnBowl, DoubleWell, Moat, MultiWell, Quadratic, Ring
 from samirage.landscape.smooth import Linearized, Smooth
 
@@ -19,4 +20,6 @@ __all__ = [
     "Ring",
     "Scalar",
     "Smooth",
+    "SymPyFunction",
+    "TorchFunction",
 ]
