@@ -1,4 +1,4 @@
-"""The ensemble engine: many networks of one architecture trained at once by plain, SAM and warm-started steps.
+"""The ensemble engine: many networks of one architecture trained at once by plain, SAM, warm-started or guarded steps.
 
 One computation trains all members, so that 80 seeds of full-batch MNIST are a few wide matrix products per step
 instead of 80 small programs. Members share the examples and the order of the batches, and never mix.
@@ -13,14 +13,29 @@ import torch
 from torch import Tensor
 
 from samirage.lab.stacked import AbstractStack
-from samirage.sam import VARIANTS, StepFigures, Variant, WarmStart, norm, perturb, plain_figures, step_figures
+from samirage.sam import (
+    VARIANTS,
+    Guard,
+    GuardState,
+    Schedule,
+    StepFigures,
+    Variant,
+    WarmStart,
+    norm,
+    perturb,
+    plain_figures,
+    radius_factor,
+    step_figures,
+)
 
 FIGURES: Final = tuple(field.name for field in fields(StepFigures))
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: gradient steps `x ← x − lr·d`, with `d = g⁺` for SAM, and `d = g` for plain and warm-up steps.
+    """How to train: `v ← momentum·v + d`, `x ← x − lr·v`, with `d = g⁺` for SAM, and `d = g` for plain steps.
+
+    Plain steps are those of the warm start, those whose radius the schedule makes 0, and those that the guard rejects.
 
     Attributes:
         steps: Number of steps, at least 1.
@@ -28,6 +43,9 @@ class Recipe:
         rho: Perturbation radius, at least 0; 0 trains without SAM.
         variant: Perturbation rule; see `samirage.sam.perturb`.
         warm_start: Plain steps before SAM, if any.
+        schedule: What the radius of every step is multiplied by, if anything.
+        guard: Which shifted gradients not to follow, and how far to look next; judged for every member on its own.
+        momentum: Heavy-ball momentum, at least 0 and below 1.
         batch_size: Examples per step, at least 1; None takes all examples at every step.
         batch_seed: Seed of the order of the minibatches.
 
@@ -40,6 +58,9 @@ class Recipe:
     rho: float = 0.0
     variant: Variant = "sam"
     warm_start: WarmStart | None = None
+    schedule: Schedule | None = None
+    guard: Guard | None = None
+    momentum: float = 0.0
     batch_size: int | None = None
     batch_seed: int = 0
 
@@ -52,12 +73,14 @@ class Recipe:
             raise ValueError(f"rho must be a finite number of at least 0; got {self.rho}")
         if self.variant not in VARIANTS:
             raise ValueError(f"variant must be one of {', '.join(VARIANTS)}; got {self.variant!r}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be at least 0 and below 1; got {self.momentum}")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, or None for the full batch; got {self.batch_size}")
 
-    def perturbs(self, step: int) -> bool:
-        """Tell whether the step of this number (the first is 0) takes two passes."""
-        return self.rho > 0 and not (self.warm_start is not None and self.warm_start.covers(step))
+    def radius(self, step: int) -> float:
+        """Return the radius of the step of this number (the first is 0), before the guard; 0 if it takes one pass."""
+        return self.rho * radius_factor(step, warm_start=self.warm_start, schedule=self.schedule)
 
 
 def train(
@@ -73,8 +96,9 @@ def train(
         after_step: Called after every step with its number; an exception that it raises ends the training.
 
     Returns:
-        For each of `FIGURES` its course, shape (steps, S), in the dtype and on the device of the parameters. The
-        figures of a step are those at the parameters before it.
+        For each of `FIGURES` its course, shape (steps, S), in the dtype and on the device of the parameters; and
+        `rejected`, whether the guard rejected the step, boolean. The figures of a step are those at the parameters
+        before it.
 
     Example:
         >>> from samirage.lab.models import MLP, softmax_squared
@@ -83,49 +107,79 @@ def train(
         >>> train(members, Recipe(steps=20, lr=0.1, rho=0.05))["shift_ratio"].shape
         torch.Size([20, 5])
     """
-    params = members.params
-    grads = [torch.empty_like(p) for p in params]
-    course = params[0].new_empty(len(FIGURES), recipe.steps, len(params[0]))
-    for step, rows in zip(range(recipe.steps), _batches(members.size, recipe, params[0].device), strict=False):
-        take = _sam_step if recipe.perturbs(step) else _plain_step
-        figures = take(members, grads, rows, recipe)
+    training = _Training(members, recipe)
+    like = training.like
+    course = like.new_empty(len(FIGURES), recipe.steps, len(like))
+    rejected = torch.zeros(recipe.steps, len(like), dtype=torch.bool, device=like.device)
+    for step, rows in zip(range(recipe.steps), _batches(members.size, recipe, like.device), strict=False):
+        radius = recipe.radius(step)
+        figures = training.sam_step(rows, radius, rejected[step]) if radius > 0 else training.plain_step(rows)
         for row, name in zip(course, FIGURES, strict=True):
             row[step] = getattr(figures, name)
         after_step(step)
-    return dict(zip(FIGURES, course, strict=True))
+    return {**dict(zip(FIGURES, course, strict=True)), "rejected": rejected}
 
 
-def _plain_step(members: AbstractStack, grads: list[Tensor], rows: Tensor | None, recipe: Recipe) -> StepFigures:
-    loss = members.loss_and_grads(members.params, grads, rows)
-    figures = plain_figures(loss=loss, grad_norm=norm(grads, batched=True))
-    torch._foreach_add_(members.params, grads, alpha=-recipe.lr)
-    return figures
+class _Training:
+    """The steps of one training, and the buffers that they share."""
 
+    def __init__(self, members: AbstractStack, recipe: Recipe) -> None:
+        self._members, self._recipe = members, recipe
+        self._params = members.params
+        self._grads = [torch.empty_like(p) for p in self._params]
+        self.like = self._params[0].reshape(len(self._params[0]), -1)[:, 0].detach().clone()
+        self._guard_state: GuardState | None = (
+            None if recipe.guard is None else recipe.guard.begin(norm(self._params, batched=True))
+        )
+        # Where g is needed beyond pass 1, g⁺ has buffers of its own; otherwise it takes the place of g, for what the
+        # step touches should fit into the cache.
+        keeps_grads = recipe.guard is not None or recipe.variant == "asam"
+        self._grads_plus = [torch.empty_like(g) for g in self._grads] if keeps_grads else self._grads
+        self._velocity = [torch.zeros_like(p) for p in self._params] if recipe.momentum else None
 
-def _sam_step(members: AbstractStack, grads: list[Tensor], rows: Tensor | None, recipe: Recipe) -> StepFigures:
-    params = members.params
-    loss = members.loss_and_grads(params, grads, rows)
-    perturbation = perturb(params, grads, recipe.rho, variant=recipe.variant, batched=True)
-    # One buffer serves as e, then x⁺, then the realised x⁺ − x; and g⁺ takes the place of g, where g is not needed
-    # any more: what the step touches should fit into the cache.
-    plus = perturbation.displacement
-    torch._foreach_add_(plus, params)
-    ascent = grads if recipe.variant == "asam" else None
-    grads_plus = [torch.empty_like(g) for g in grads] if ascent else grads
-    loss_plus = members.loss_and_grads(plus, grads_plus, rows)
-    torch._foreach_sub_(plus, params)
-    figures = step_figures(
-        loss=loss,
-        loss_plus=loss_plus,
-        grad_norm=perturbation.grad_norm,
-        predicted_gain=perturbation.predicted_gain,
-        displacement=plus,
-        grads_plus=grads_plus,
-        ascent=ascent,
-        batched=True,
-    )
-    torch._foreach_add_(params, grads_plus, alpha=-recipe.lr)
-    return figures
+    def plain_step(self, rows: Tensor | None) -> StepFigures:
+        loss = self._members.loss_and_grads(self._params, self._grads, rows)
+        figures = plain_figures(loss=loss, grad_norm=norm(self._grads, batched=True))
+        self._move_along(self._grads)
+        return figures
+
+    def sam_step(self, rows: Tensor | None, rho: float, rejected: Tensor) -> StepFigures:
+        """Take a SAM step, and write into `rejected` which members' guards did not follow it."""
+        members, params, grads, state = self._members, self._params, self._grads, self._guard_state
+        loss = members.loss_and_grads(params, grads, rows)
+        radius = rho if state is None else rho * state.factor
+        perturbation = perturb(params, grads, radius, variant=self._recipe.variant, batched=True)
+        # One buffer serves as e, then x⁺, then the realised x⁺ − x.
+        plus = perturbation.displacement
+        torch._foreach_add_(plus, params)
+        loss_plus = members.loss_and_grads(plus, self._grads_plus, rows)
+        torch._foreach_sub_(plus, params)
+        figures = step_figures(
+            loss=loss,
+            loss_plus=loss_plus,
+            grad_norm=perturbation.grad_norm,
+            predicted_gain=perturbation.predicted_gain,
+            displacement=plus,
+            grads_plus=self._grads_plus,
+            ascent=grads if self._recipe.variant == "asam" else None,
+            batched=True,
+        )
+        direction = self._grads_plus
+        if self._recipe.guard is not None and state is not None:
+            accepted = self._recipe.guard.accepts(figures)
+            self._guard_state = self._recipe.guard.after(state, accepted)
+            torch.logical_not(accepted, out=rejected)
+            for g_plus, g in zip(direction, grads, strict=True):
+                torch.where(accepted.view(-1, *[1] * (g.dim() - 1)), g_plus, g, out=g_plus)
+        self._move_along(direction)
+        return figures
+
+    def _move_along(self, direction: list[Tensor]) -> None:
+        if self._velocity is not None:
+            torch._foreach_mul_(self._velocity, self._recipe.momentum)
+            torch._foreach_add_(self._velocity, direction)
+            direction = self._velocity
+        torch._foreach_add_(self._params, direction, alpha=-self._recipe.lr)
 
 
 def _batches(size: int, recipe: Recipe, device: torch.device) -> Iterator[Tensor | None]:

@@ -22,7 +22,16 @@ from samirage.sam.asam import ASAM
 from samirage.sam.edge import sam_edge
 from samirage.sam.figures import StepFigures, is_at_hallucinated_point, plain_figures, step_figures
 from samirage.sam.gsam import GSAM
+from samirage.sam.guard import Guard, GuardState
 from samirage.sam.looksam import LookSAM
+from samirage.sam.map import (
+    Jacobian,
+    displacement,
+    displacement_product,
+    displacement_transpose_product,
+    sam_map,
+    update_vector,
+)
 from samirage.sam.perturbation import VARIANTS, Perturbation, Variant, ascent_direction, dot, norm, perturb
 from samirage.sam.policy import WarmStart
 from samirage.sam.schedule import (
@@ -37,6 +46,7 @@ from samirage.sam.schedule import (
     factor_at,
     radius_factor,
 )
+from samirage.sam.stability import max_stable_lr, multipliers
 from samirage.sam.status import Status
 from samirage.sam.variants import VariantOptions, perturbation_of
 
@@ -47,6 +57,9 @@ __all__ = [
     "AbstractSchedule",
     "Constant",
     "Decay",
+    "Guard",
+    "GuardState",
+    "Jacobian",
     "LookSAM",
     "Perturbation",
     "Product",
@@ -60,14 +73,21 @@ __all__ = [
     "WarmStart",
     "ascent_direction",
     "check_lengths",
+    "displacement",
+    "displacement_product",
+    "displacement_transpose_product",
     "dot",
     "factor_at",
     "is_at_hallucinated_point",
+    "max_stable_lr",
+    "multipliers",
     "norm",
     "perturb",
     "perturbation_of",
     "plain_figures",
     "radius_factor",
     "sam_edge",
+    "sam_map",
     "step_figures",
+    "update_vector",
 ]

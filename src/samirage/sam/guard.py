@@ -81,12 +81,12 @@ class Guard:
         """Return the state before the first step: the whole radius, and no rejection yet.
 
         Args:
-            like: A tensor whose shape, () or (S,), and device the state shall have.
+            like: A tensor such as `‖g‖`, whose shape, () or (S,), dtype and device the factor shall have.
 
         Returns:
             The state.
         """
-        one = torch.ones_like(like, dtype=torch.float32)
+        one = torch.ones_like(like)
         zero = torch.zeros_like(like, dtype=torch.int64)
         return GuardState(one, zero, zero)
 

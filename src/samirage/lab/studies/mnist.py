@@ -188,7 +188,7 @@ class MnistStudy(AbstractStudy):
             done = step + 1
             if done % every == 0 or done == settings.steps:
                 accuracy[done] = self._test_accuracy(members)
-            advance(2 if recipe.perturbs(step) else 1)
+            advance(2 if recipe.radius(step) > 0 else 1)
 
         course = train(members, recipe, after_step)
         stride = -(-settings.steps // _RECORDED_POINTS)
