@@ -29,6 +29,7 @@ class TwoPass(Wrapper):
     _by_first_step: bool = False
     _in_closure: bool = False
     _old_grads: bool = False  # whether `.grad` is left over from a step that is complete
+    _zeroed: bool = False  # whether the closure has called zero_grad()
     _waiting: StepRecord | None = None
     shards: int = 1
 
@@ -151,7 +152,18 @@ class TwoPass(Wrapper):
 
     def _passes(self, closure: Callable[[], Any], two_pass: bool) -> tuple[StepRecord, Any]:
         self._before_closure()
+        before = [] if self._old_grads else [(p, p.grad, p.grad._version) for p in self._params() if p.grad is not None]
+        self._zeroed = False
         loss = closure()
+        if self._waiting is not None:  # the closure has made the perturbed pass itself
+            return self._waiting, loss
+        self._require_unperturbed("the end of the closure")
+        if two_pass and not self._zeroed and any(p.grad is g and g._version != version for p, g, version in before):
+            raise RuntimeError(
+                "the closure added to gradients from before it, which its second call would miss: let it zero the "
+                "gradients, and accumulate with samirage.optim.accumulated, or under Lightning with the callback "
+                "samirage.trainers.lightning.SAMCallback"
+            )
         if not two_pass or not self._params_with_grad():
             return self._plain_record(loss), loss
         # A copy, for the closure may write its next loss to the same storage, as a captured CUDA graph does.
@@ -191,6 +203,7 @@ class TwoPass(Wrapper):
             0.5
         """
         self._require_beginning("perturbed()")
+        self._in_closure = False  # a closure that makes the perturbed pass itself is called once
         try:
             self._phase = Phase.PERTURBED
             self._depart(drop_grads=True)
@@ -285,7 +298,7 @@ class TwoPass(Wrapper):
             set_to_none: Whether to set them to None, or to zero in place.
         """
         drops_a_pass = not self._old_grads and bool(self._params_with_grad())
-        self._old_grads = False
+        self._old_grads, self._zeroed = False, True
         super().zero_grad(set_to_none=set_to_none)
         if self._phase is Phase.RETURNED or (self._phase is Phase.AT_REST and drops_a_pass and not self._in_closure):
             self._enter_rest()
@@ -324,6 +337,11 @@ class TwoPass(Wrapper):
             raise RuntimeError(f"{call} is not possible while the weights are at x⁺: it must wait for {way_out}")
 
     def _require_beginning(self, call: str) -> None:
+        if "base" not in self.__dict__:
+            raise RuntimeError(
+                f"{call} belongs to the optimizer, not to the {type(self).__name__} around it: under Lightning get the "
+                "optimizer by self.optimizers(use_pl_optimizer=False), or give step() a closure"
+            )
         self._require_unperturbed(call)
         if self._phase is Phase.RETURNED:
             raise RuntimeError(
