@@ -64,8 +64,8 @@ class LookSAM:
         """
         return grad_plus - torch.where(square > 0, inner / square, 0.0).to(grad) * grad
 
-    def is_meaningful(self, square_kept: Tensor, square_plus: Tensor, *, eps: float) -> Tensor:
-        """Tell whether `g_v` is more than rounding errors; False where a gradient was not finite.
+    def is_noise(self, square_kept: Tensor, square_plus: Tensor, *, eps: float) -> Tensor:
+        """Tell whether `g_v` is nothing but rounding errors; False where a gradient was not finite.
 
         Args:
             square_kept: `‖g_v‖²`, shape ().
@@ -75,7 +75,7 @@ class LookSAM:
         Returns:
             Boolean tensor of shape ().
         """
-        return (square_kept > (_ROUNDINGS * eps) ** 2 * square_plus) & square_kept.isfinite()
+        return square_kept <= (_ROUNDINGS * eps) ** 2 * square_plus
 
     def direction(self, grad: Tensor, kept: Tensor, *, square: Tensor, square_kept: Tensor) -> Tensor:
         """Return `g + alpha·(‖g‖/‖g_v‖)·g_v`, for one tensor of the parameter vector; `g` where `g_v = 0`.

@@ -1,0 +1,76 @@
+"""Which steps perturb, and how far: the warm start, the schedule, the period, and the radii of the groups."""
+
+import re
+import warnings
+from typing import Any, Final
+
+from samirage.optim._validate import checked_rho
+from samirage.optim.record import StepRecord
+from samirage.optim.two_pass import TwoPass
+from samirage.sam import LookSAM, Schedule, Variant, VariantOptions, WarmStart, radius_factor
+
+PLAN: Final = ("variant", "warm_start", "schedule", "every")
+
+
+class Planned(TwoPass):
+    """An optimizer of two passes that counts its steps, and makes each according to plan."""
+
+    variant: Variant | VariantOptions
+    warm_start: WarmStart | None
+    schedule: Schedule | None
+    every: int
+    _steps: int = 0
+    _record: StepRecord | None = None
+
+    @property
+    def two_pass(self) -> bool:
+        """Whether the coming step perturbs the weights; if not, an explicit loop may skip its second pass.
+
+        Example:
+            >>> w = torch.ones(1, requires_grad=True)
+            >>> optimizer = SAM(torch.optim.SGD([w], lr=0.1), warm_start=WarmStart(steps=1))
+            >>> for _ in range(2):
+            ...     optimizer.zero_grad()
+            ...     w.square().sum().backward()
+            ...     if optimizer.two_pass:
+            ...         with optimizer.perturbed():
+            ...             w.square().sum().backward()
+            ...     optimizer.step()
+            ...     print(optimizer.record.perturbed)
+            False
+            True
+        """
+        since = self._steps - (0 if self.warm_start is None else self.warm_start.length)
+        period = self.variant.k if isinstance(self.variant, LookSAM) else self.every
+        return since % period == 0 and self._is_on()
+
+    def _is_on(self) -> bool:
+        """Tell whether this step is one of SAM's, with one pass or two."""
+        return any(radius > 0 for radius in self._group_radii())
+
+    def _radii(self) -> dict[int, float]:
+        radii = zip(self.param_groups, self._group_radii(), strict=True)
+        return {id(p): radius for group, radius in radii for p in group["params"]}
+
+    def _group_radii(self) -> list[float]:
+        factor = radius_factor(self._steps, warm_start=self.warm_start, schedule=self.schedule)
+        rhos = enumerate(group["rho"] for group in self.param_groups)
+        return [factor * checked_rho(rho, f'param_groups[{i}]["rho"]') for i, rho in rhos]
+
+    def _plan(self) -> str:
+        """Say which steps perturb and how, in words that are the same in every run: without addresses."""
+        return re.sub(" at 0x[0-9a-fA-F]+", "", ", ".join(f"{name}={getattr(self, name)!r}" for name in PLAN))
+
+    def _own_state(self) -> dict[str, Any]:
+        return {"sam_step": self._steps, "sam_plan": self._plan()}
+
+    def _load_own_state(self, own: dict[str, Any]) -> None:
+        saved, plan = own.get("sam_plan"), self._plan()
+        if saved not in {None, plan}:
+            warnings.warn(
+                f"the loaded run had {saved}; this optimizer goes on from step {own['sam_step']} with {plan}",
+                stacklevel=3,
+            )
+        self._steps = int(own.get("sam_step", 0))
+        self._record = None
+        self._enter_rest()
