@@ -49,6 +49,7 @@ from samirage.sam.schedule import (
 from samirage.sam.stability import max_stable_lr, multipliers
 from samirage.sam.status import Status
 from samirage.sam.variants import VariantOptions, perturbation_of
+from samirage.sam.window import CourseFigures, MotionFigures, MotionProducts, course_figures, motion_figures
 
 __all__ = [
     "ASAM",
@@ -56,11 +57,14 @@ __all__ = [
     "VARIANTS",
     "AbstractSchedule",
     "Constant",
+    "CourseFigures",
     "Decay",
     "Guard",
     "GuardState",
     "Jacobian",
     "LookSAM",
+    "MotionFigures",
+    "MotionProducts",
     "Perturbation",
     "Product",
     "Ramp",
@@ -73,6 +77,7 @@ __all__ = [
     "WarmStart",
     "ascent_direction",
     "check_lengths",
+    "course_figures",
     "displacement",
     "displacement_product",
     "displacement_transpose_product",
@@ -80,6 +85,7 @@ __all__ = [
     "factor_at",
     "is_at_hallucinated_point",
     "max_stable_lr",
+    "motion_figures",
     "multipliers",
     "norm",
     "perturb",
