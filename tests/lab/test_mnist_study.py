@@ -56,8 +56,8 @@ def test_progress_counts_the_passes_of_the_plan():
 def test_results_against_a_plain_loop_over_one_network(tiny):
     torch.manual_seed(1)
     network = MLP([784, 32, 10])
-    images = MnistStudy(TINY)
-    x, labels = images._x, images._labels
+    digits = MnistStudy(TINY)._digits
+    x, labels = digits.x, digits.labels
     losses = []
     for _ in range(TINY.steps):
         loss = (network(x).softmax(1) - torch.eye(10)[labels]).square().sum(1).mean()
@@ -69,7 +69,7 @@ def test_results_against_a_plain_loop_over_one_network(tiny):
                 p -= 1.0 * p.grad
     sgd = tiny.read_cell("mnist", "sgd").sel(seed=1)
     np.testing.assert_allclose(sgd.loss.values, losses, rtol=0, atol=1e-4)
-    hits = (network(images._test_x).argmax(1) == images._test_labels).float().mean().item()
+    hits = (network(digits.test_x).argmax(1) == digits.test_labels).float().mean().item()
     assert sgd.final_test_accuracy.item() == pytest.approx(hits, abs=0.003)
 
 

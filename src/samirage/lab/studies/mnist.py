@@ -1,8 +1,7 @@
 """Study `mnist`: full-batch MNIST on a two-layer tanh network, the setting of Figure 4 of arXiv 2509.21818.
 
 Methods: `sgd` (plain gradient steps), `sam` (SAM from the first step) and `switch` (plain steps first, then SAM).
-The paper's loss, width, learning rate and radii are not known to us; those chosen here show the phenomenon clearly,
-and the practical radii, up to about 0.5, are among them.
+The practical radii, up to about 0.5, are among those chosen here.
 """
 
 import math
@@ -14,33 +13,24 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor
 
-from samirage.lab import data
 from samirage.lab.claims import Claim, Relation
-from samirage.lab.ensemble import Recipe, train
+from samirage.lab.digits import LEARNING_RATES, Digits
+from samirage.lab.ensemble import Recipe
 from samirage.lab.errors import UserError
-from samirage.lab.models import LOSSES, MLP
+from samirage.lab.models import LOSSES
 from samirage.lab.runs import join_blocks
 from samirage.lab.runtime import default_threads, usable_device
-from samirage.lab.stacked import AbstractStack, stack
 from samirage.lab.statistics import mean_estimate, share_estimate
 from samirage.lab.study import AbstractStudy, Cell
-from samirage.sam import WarmStart, is_at_hallucinated_point
+from samirage.sam import WarmStart
 
 Method = Literal["sgd", "sam", "switch"]
 
-_CLASSES: Final = 10
 _RECORDED_POINTS: Final = 300  # most points of a stored curve
-_EVALUATIONS: Final = 60  # test accuracies along a run
-_END_FRACTION: Final = 0.05  # share of the steps over which the state at the end (and at the start) is taken
 _PRACTICAL_RHO: Final = 0.5  # about the largest radius that people train with
 _MIDDLE_RHO: Final = 3.0  # where SAM alone has collapsed, and switching still learns
 _LARGE_RHO: Final = 10.0  # where all of SAM's runs freeze
-
-# Learning rates at which plain gradient descent trains well within the steps of the laptop scale. The squared error of
-# tanh outputs, a sum over ten classes, needs the smallest: at 1, its outputs saturate.
-_LEARNING_RATES: Final = {"softmax-squared": 1.0, "cross-entropy": 0.5, "tanh-squared": 0.1}
 
 
 @dataclass(frozen=True)
@@ -111,23 +101,13 @@ class MnistStudy(AbstractStudy):
     def __init__(self, settings: MnistConfig, data_dir: str | None = None) -> None:
         if settings.loss not in LOSSES:
             raise UserError(f"unknown loss {settings.loss!r}: use one of {', '.join(LOSSES)}")
-        lr = _LEARNING_RATES[settings.loss] if settings.lr is None else settings.lr
+        lr = LEARNING_RATES[settings.loss] if settings.lr is None else settings.lr
         self._settings = replace(settings, lr=lr)
         self._recipe = Recipe(steps=settings.steps, lr=lr, batch_size=settings.batch_size)
         self._device = usable_device(settings.device)
-        images = data.load(settings.data, data_dir=data_dir)
-        if not 1 <= settings.images <= len(images.train_images):
-            raise UserError(
-                f"{settings.images} images were asked for, and {settings.data} has {len(images.train_images)}: "
-                "use at most so many"
-            )
-        self._x, self._labels = self._tensors(images.train_images[: settings.images], images.train_labels)
-        self._test_x, self._test_labels = self._tensors(images.test_images, images.test_labels)
-
-    def _tensors(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        # Pixels are scaled to 0 … 1 and not centred: pixels that are never inked stay exactly 0.
-        x = torch.tensor(images.reshape(len(images), -1), dtype=torch.float32, device=self._device) / 255
-        return x, torch.tensor(labels[: len(images)], dtype=torch.int64, device=self._device)
+        self._digits = Digits(
+            settings.data, images=settings.images, hidden=settings.hidden, device=self._device, data_dir=data_dir
+        )
 
     @property
     def config(self) -> dict[str, Any]:
@@ -135,7 +115,7 @@ class MnistStudy(AbstractStudy):
         return {
             **asdict(self._settings),
             "rhos": list(self._settings.rhos),
-            "width": self._x.shape[1],
+            "width": self._digits.width,
             "dtype": "float32",
         }
 
@@ -180,51 +160,12 @@ class MnistStudy(AbstractStudy):
         method, rho, seeds = cell.settings["method"], cell.settings["rho"], cell.settings["seeds"]
         warm_start = WarmStart(fraction=settings.switch_fraction, total_steps=settings.steps)
         recipe = replace(self._recipe, rho=rho, warm_start=warm_start if method == "switch" else None)
-        members = stack([self._network(seed) for seed in seeds], LOSSES[settings.loss], self._x, self._labels)
-        every = max(1, settings.steps // _EVALUATIONS)
-        accuracy: dict[int, Tensor] = {0: self._test_accuracy(members)}
-
-        def after_step(step: int) -> None:
-            done = step + 1
-            if done % every == 0 or done == settings.steps:
-                accuracy[done] = self._test_accuracy(members)
-            advance(2 if recipe.radius(step) > 0 else 1)
-
-        course = train(members, recipe, after_step)
-        stride = -(-settings.steps // _RECORDED_POINTS)
-        results = {
-            name: (("step", "seed"), values[::stride].cpu().numpy()) for name, values in course.items()
-        } | _state_at_end(course)
-        final_loss = self._train_loss(members)
-        results |= {
-            "test_accuracy": (("eval_step", "seed"), torch.stack(list(accuracy.values())).cpu().numpy()),
-            "final_test_accuracy": ("seed", accuracy[settings.steps].cpu().numpy()),
-            "final_loss": ("seed", final_loss.cpu().numpy()),
-            "diverged": ("seed", ~torch.isfinite(final_loss).cpu().numpy()),
-        }
         attributes = {"study": self.name, "method": method, "rho": rho, "loss_name": settings.loss, "lr": recipe.lr}
         if method == "switch":
             attributes["switch_step"] = warm_start.length
-        return xr.Dataset(
-            results,
-            coords={
-                "seed": np.array(seeds),
-                "step": np.arange(0, settings.steps, stride),
-                "eval_step": np.array(list(accuracy)),
-            },
-            attrs=attributes,
-        ).transpose("seed", ...)
-
-    def _network(self, seed: int) -> MLP:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return MLP([self._x.shape[1], self._settings.hidden, _CLASSES]).to(self._device)
-
-    def _test_accuracy(self, members: AbstractStack) -> Tensor:
-        return (members.logits(self._test_x).argmax(-1) == self._test_labels).float().mean(1)
-
-    def _train_loss(self, members: AbstractStack) -> Tensor:
-        return LOSSES[self._settings.loss](members.logits(self._x), self._labels)
+        return self._digits.train(
+            settings.loss, recipe, seeds, points=_RECORDED_POINTS, advance=advance, attributes=attributes
+        )
 
     def claims(self, results: Mapping[str, xr.Dataset], command: str) -> list[Claim]:
         """Hold the results against Figure 4 of the paper, and against what we expect; see `AbstractStudy`."""
@@ -320,17 +261,3 @@ def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> Mn
         UserError: If the study cannot be configured so.
     """
     return MnistStudy(replace(SCALES[scale], **{"threads": default_threads(), **overrides}), data_dir)
-
-
-def _state_at_end(course: Mapping[str, Tensor]) -> dict[str, tuple[str, NDArray[Any]]]:
-    """Return medians over the last steps, and whether they say that the run ended at a hallucinated point."""
-    window = max(1, round(_END_FRACTION * len(course["loss"])))
-    ratio = course["shift_ratio"][-window:].median(0).values
-    grad_norm = course["grad_norm"][-window:].median(0).values
-    early_grad_norm = course["grad_norm"][:window].median(0).values
-    hallucinated = is_at_hallucinated_point(ratio, grad_norm, early_grad_norm)
-    return {
-        "final_shift_ratio": ("seed", ratio.cpu().numpy()),
-        "final_grad_norm": ("seed", grad_norm.cpu().numpy()),
-        "hallucinated": ("seed", hallucinated.cpu().numpy()),
-    }
