@@ -8,6 +8,7 @@ import torch
 
 import reference
 from samirage import SAM
+from samirage.sam import ASAM, GSAM, Decay, LookSAM
 
 IN, HIDDEN, CLASSES, IMAGES = 7, 5, 4, 12
 
@@ -66,17 +67,41 @@ def first_second_step(optimizer, network):
 
 
 STYLES = [closure_step, perturbed_step, first_second_step]
-RULES = [("plain", 0.0), ("sam", 0.05), ("sam", 2.5), ("asam", 0.3), ("asam", 1.7), ("unnormalized", 0.4)]
+RULES = [
+    ("plain", 0.0, {}),
+    ("sam", 0.05, {}),
+    ("sam", 2.5, {}),
+    ("asam", 0.3, {}),
+    ("asam", 1.7, {}),
+    ("asam", 0.3, {"eta": 0.2, "biases": True}),
+    ("asam", 0.3, {"eta": 0.2, "biases": False}),
+    ("unnormalized", 0.4, {}),
+    ("gsam", 0.3, {"alpha": 0.4}),
+    ("looksam", 0.3, {"alpha": 0.7, "k": 3}),
+    ("sam", 2.5, {"schedule": Decay(total_steps=90, start=20, to=0.1, shape="cosine")}),
+]
 
 
-@pytest.mark.parametrize(("rule", "rho"), RULES)
+def variant(rule, options):
+    options = {name: value for name, value in options.items() if name != "schedule"}
+    kinds = {"asam": ASAM, "gsam": GSAM, "looksam": LookSAM}
+    return kinds[rule](**options) if options else {"plain": "sam"}.get(rule, rule)
+
+
+@pytest.mark.parametrize(("rule", "rho", "options"), RULES)
 @pytest.mark.parametrize("style", STYLES)
-def test_agrees_with_the_reference_over_100_steps(style, rule, rho):
+def test_agrees_with_the_reference_over_100_steps(style, rule, rho, options):
     for seed in range(4):
         params, x, onehot = problem(seed)
-        expected, losses = reference.train(params, x, onehot, rule=rule, rho=rho, lr=0.2, steps=100)
+        expected, losses = reference.train(params, x, onehot, rule=rule, rho=rho, lr=0.2, steps=100, **options)
         network = Network(params, x, onehot)
-        optimizer = SAM(torch.optim.SGD(network.groups(), lr=0.2), rho=rho, variant="sam" if rule == "plain" else rule)
+        optimizer = SAM(
+            torch.optim.SGD(network.groups(), lr=0.2),
+            rho=rho,
+            variant=variant(rule, options),
+            model=network.model,
+            schedule=options.get("schedule"),
+        )
         measured = [style(optimizer, network).item() for _ in range(100)]
         # At this learning rate the trajectories do not amplify the rounding of 1e-16 per step by more than about 1e2.
         np.testing.assert_allclose(measured, losses, rtol=0, atol=1e-12)
@@ -87,8 +112,10 @@ def test_agrees_with_the_reference_over_100_steps(style, rule, rho):
 def test_the_rules_differ_from_each_other():
     # Otherwise the test above could pass for an optimizer that ignores its rule.
     ends = [
-        np.concatenate([w.ravel() for w in reference.train(*problem(0), rule=rule, rho=rho, lr=0.2, steps=100)[0]])
-        for rule, rho in RULES
+        np.concatenate(
+            [w.ravel() for w in reference.train(*problem(0), rule=rule, rho=rho, lr=0.2, steps=100, **options)[0]]
+        )
+        for rule, rho, options in RULES
     ]
     for a, b in itertools.combinations(ends, 2):
         assert np.abs(a - b).max() > 1e-3
