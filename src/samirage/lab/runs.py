@@ -1,19 +1,23 @@
 """Cells joined into runs: all seeds of one method at one radius as one data set."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import xarray as xr
 
 
-def join_blocks(cells: Iterable[xr.Dataset]) -> dict[tuple[str, float], xr.Dataset]:
-    """Join the cells of each (method, rho) along their seeds.
+def join_blocks(
+    cells: Iterable[xr.Dataset], by: Sequence[str] = ("method", "rho")
+) -> dict[tuple[Any, ...], xr.Dataset]:
+    """Join the cells of each run along their seeds.
 
     Args:
-        cells: Data sets with dimension `seed` and attributes `method` and `rho`. Scalars, such as durations, are
-            those of the first cell of a run.
+        cells: Data sets with dimension `seed` and the attributes in `by`. Scalars, such as durations, are those of the
+            first cell of a run.
+        by: Names of the attributes that distinguish the runs; numbers among their values become floats.
 
     Returns:
-        The data set of each (method, rho), sorted by seed.
+        The data set of each run, by the values of these attributes, sorted by seed.
 
     Raises:
         ValueError: If the cells of a run do not share their other coordinates.
@@ -23,9 +27,11 @@ def join_blocks(cells: Iterable[xr.Dataset]) -> dict[tuple[str, float], xr.Datas
         >>> join_blocks([cell, cell.assign_coords(seed=[2])])["sam", 0.1].seed.values.tolist()
         [2, 3]
     """
-    blocks: dict[tuple[str, float], list[xr.Dataset]] = {}
+    blocks: dict[tuple[Any, ...], list[xr.Dataset]] = {}
     for cell in cells:
-        blocks.setdefault((str(cell.attrs["method"]), float(cell.attrs["rho"])), []).append(cell)
+        values = (cell.attrs[name] for name in by)
+        key = tuple(value if isinstance(value, str) else float(value) for value in values)
+        blocks.setdefault(key, []).append(cell)
     return {
         key: xr.concat(
             parts,
