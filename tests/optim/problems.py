@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from accelerator import OnDevice, on_host
 
 BASES = {
     "sgd": lambda groups, **kw: torch.optim.SGD(groups, lr=0.01, momentum=0.9, weight_decay=0.01, **kw),
@@ -54,6 +55,19 @@ class Cubic:
 
     def coefficients(self):
         return np.concatenate([a.double().numpy().ravel() for a in self.weights])
+
+
+class CubicOnDevice(Cubic):
+    """The same on the pretended accelerator."""
+
+    def __init__(self, dtype=torch.float64):
+        super().__init__(dtype)
+        self.params = [torch.nn.Parameter(OnDevice(p.detach())) for p in self.params]
+        self.unused = torch.nn.Parameter(OnDevice(self.unused.detach()))
+        self.weights = [OnDevice(a) for a in self.weights]
+
+    def flat(self):
+        return np.concatenate([on_host(p).double().numpy().ravel() for p in self.params])
 
 
 def take(style, optimizer, problem):
