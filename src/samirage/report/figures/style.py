@@ -1,7 +1,7 @@
 """How all figures look, decided once.
 
-The two methods differ in hue (orange and blue: safe for the common colour blindnesses), in lightness (so they differ in
-grey too) and in marker. Text, axes and series are drawn in sentinel colours, which `figure_svg` replaces by the
+The methods differ in hue (safe for the common colour blindnesses), in marker, and in lightness or dashes (so they
+differ in grey too). Text, axes and series are drawn in sentinel colours, which `figure_svg` replaces by the
 colours of the page: the same figure is then readable on light and on dark.
 """
 
@@ -31,6 +31,8 @@ PALETTE = {
     SGD: ("sgd", SGD, "#a3a3ab"),
     "#d4660a": ("sam", "#d4660a", "#f59a4c"),
     "#1f4f9e": ("switch", "#1f4f9e", "#a8c8ff"),
+    "#a0468c": ("decay", "#a0468c", "#e3a3d3"),
+    "#0b7a5e": ("guard", "#0b7a5e", "#5fd6b4"),
 }
 
 
@@ -42,17 +44,24 @@ class MethodStyle:
         label: Its name on figures and in tables.
         colour: Its sentinel colour.
         marker: Its marker, as matplotlib names them.
+        dashes: Its dashes, in units of the line width; none for a solid line.
     """
 
     label: str
     colour: str
     marker: str
+    dashes: tuple[float, ...] = ()
 
 
 METHODS = {
     "sgd": MethodStyle("Plain gradient descent", SGD, "D"),
     "sam": MethodStyle("SAM only", "#d4660a", "o"),
     "switch": MethodStyle("Switch: plain first, then SAM", "#1f4f9e", "s"),
+    "decay": MethodStyle("SAM, radius decays to 0", "#a0468c", "v", (1.5, 1.0)),
+    "guard": MethodStyle("SAM with guard", "#0b7a5e", "^", (4.0, 1.5)),
+    "guard+switch": MethodStyle("Switch with guard", "#0b7a5e", "P"),
+    "guard+decay": MethodStyle("Guard, radius decays to 0", "#0b7a5e", "d"),
+    "guard+switch+decay": MethodStyle("Switch with guard, radius decays to 0", "#0b7a5e", "X"),
 }
 
 _RC: dict[str, Any] = {

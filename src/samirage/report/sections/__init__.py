@@ -3,13 +3,14 @@
 from collections.abc import Callable
 
 from samirage.lab.store import RunFolder
-from samirage.report.sections import generic, mnist
+from samirage.report.sections import generic, guard, mnist
 from samirage.report.sections.section import Section
 
 Builder = Callable[[RunFolder, str], Section]
 
 BUILDERS: dict[str, Builder] = {
     "mnist": mnist.build,
+    "guard": guard.build,
 }
 
 

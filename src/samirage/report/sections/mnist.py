@@ -3,17 +3,14 @@
 import math
 from collections.abc import Sequence
 
-from markupsafe import Markup
-from matplotlib.figure import Figure
-
 from samirage.lab.store import RunFolder
 from samirage.report.figures import figure_svg, shift_figure, summary_figure, training_figure
 from samirage.report.figures.style import METHODS, PAGE_WIDTH
 from samirage.report.figures.summary import USUAL_RHO
 from samirage.report.numbers import duration, percent
 from samirage.report.runs import StudyRuns, load_runs
-from samirage.report.sections.section import Block, Drawing, FigureBlock, Screens, Section, missing_notice
-from samirage.report.svg import natural_width
+from samirage.report.sections.drawing import drawing
+from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
 from samirage.report.tables import MethodRow, method_table
 
 CHANCE = 0.1  # ten digits
@@ -138,12 +135,10 @@ def _summary(runs: StudyRuns, rows: Sequence[MethodRow], study: str) -> FigureBl
             f"Radii up to {USUAL_RHO:g} are those searched in the paper that introduced SAM (arXiv 2010.01412)."
         ),
         drawings=(
-            _drawing(
+            drawing(
                 summary_figure(runs, width=PAGE_WIDTH, chance=CHANCE), f"{study}-summary-wide", label, screens="wide"
             ),
-            _drawing(
-                summary_figure(runs, width=3.8, chance=CHANCE), f"{study}-summary-narrow", label, screens="narrow"
-            ),
+            drawing(summary_figure(runs, width=3.8, chance=CHANCE), f"{study}-summary-narrow", label, screens="narrow"),
         ),
     )
 
@@ -163,7 +158,7 @@ def _training(runs: StudyRuns, rows: Sequence[MethodRow], study: str) -> FigureB
             "gradient steps up to the dotted line, then SAM. Thin curves are single seeds, bold ones their mean; the "
             "dashed curve is the mean of plain gradient descent. The loss is on a log scale." + THINNED
         ),
-        drawings=(_drawing(training_figure(runs), f"{study}-training", "Training curves. " + _describe(rows)),),
+        drawings=(drawing(training_figure(runs), f"{study}-training", "Training curves. " + _describe(rows)),),
     )
 
 
@@ -181,7 +176,7 @@ def _shift(runs: StudyRuns, rows: Sequence[MethodRow], study: str) -> FigureBloc
             "not; the counts above the columns are of filled ones. Both axes are logarithmic; values below 10⁻⁸ are "
             "drawn there. Bold: median of the seeds." + THINNED
         ),
-        drawings=(_drawing(shift_figure(runs), f"{study}-shift", f"Median shift ratio at the end. {ratios}."),),
+        drawings=(drawing(shift_figure(runs), f"{study}-shift", f"Median shift ratio at the end. {ratios}."),),
     )
 
 
@@ -197,8 +192,3 @@ def _describe(rows: Sequence[MethodRow]) -> str:
         if mine:
             parts.append(f"{style.label}: {values}.")
     return "Mean final test accuracy. " + " ".join(parts)
-
-
-def _drawing(figure: Figure, prefix: str, label: str, *, screens: Screens = "all") -> Drawing:
-    svg = figure_svg(figure, prefix=prefix, label=label)
-    return Drawing(Markup(svg), natural_width(svg), screens)
