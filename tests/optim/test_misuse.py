@@ -218,7 +218,7 @@ def base():
         (
             lambda: SAM(base(), variant="ASAM"),
             ValueError,
-            "variant must be one of 'sam', 'asam', 'unnormalized'; got 'ASAM'",
+            "variant must be one of 'sam', 'asam', 'unnormalized', or an instance of ASAM, GSAM or LookSAM; got 'ASAM'",
         ),
         (
             lambda: SAM(base(), warm_start=5),

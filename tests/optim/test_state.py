@@ -12,6 +12,7 @@ import torch
 from problems import BASES, STYLES, Cubic, every_style, take
 
 from samirage import SAM, WarmStart
+from samirage.sam import Decay, Ramp
 
 
 def through_torch_save(state):
@@ -79,6 +80,7 @@ def test_the_state_holds_the_bases_and_a_count_and_no_temporaries():
     expected = optimizer.base.state_dict()
     for group in expected["param_groups"]:
         group["sam_step"] = 3
+        group["sam_plan"] = "variant='sam', warm_start=None, schedule=None, every=1"
     assert str(state) == str(expected)
     assert "sam_step" not in optimizer.param_groups[0]
 
@@ -238,6 +240,7 @@ def test_a_copy_keeps_every_option(duplicate):
     options = {
         "variant": "asam",
         "warm_start": WarmStart(steps=3),
+        "schedule": Ramp(steps=9) * Decay(total_steps=20),
         "scope": "local",
         "shards": 4,
         "every": 5,

@@ -128,9 +128,9 @@ def test_a_schedule_that_makes_no_sense(make, complaint):
 def test_policies_of_one_training_agree_about_its_length():
     check_lengths(None, WarmStart(steps=9), Ramp(steps=20), Tail(fraction=0.5, total_steps=9), math.sqrt)
     check_lengths(WarmStart(fraction=0.5, total_steps=9), Decay(total_steps=9))
-    with pytest.raises(ValueError, match=r"given as 9 by WarmStart\(.*\) and 8 by Decay\(.*\): give all the same"):
+    with pytest.raises(ValueError, match=r"given as 9 by WarmStart\(.*\) and 8 by Decay\(.*\): make them agree"):
         check_lengths(WarmStart(fraction=0.5, total_steps=9), Decay(total_steps=8))
-    with pytest.raises(ValueError, match=r"given as 9 by Tail\(.*\) and 8 by Decay\(.*\): give all the same"):
+    with pytest.raises(ValueError, match=r"given as 9 by Tail\(.*\) and 8 by Decay\(.*\): make them agree"):
         Tail(fraction=0.5, total_steps=9) * Decay(total_steps=8)
     with pytest.raises(ValueError, match="warm start of 10 steps is longer than the training of 9 steps: shorten it"):
         check_lengths(WarmStart(steps=10), Ramp(steps=4) * Decay(total_steps=9))

@@ -21,6 +21,7 @@ from samirage.sam import (
     StepFigures,
     Variant,
     WarmStart,
+    check_lengths,
     norm,
     perturb,
     plain_figures,
@@ -77,6 +78,7 @@ class Recipe:
             raise ValueError(f"momentum must be at least 0 and below 1; got {self.momentum}")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, or None for the full batch; got {self.batch_size}")
+        check_lengths(self.warm_start, self.schedule, steps=self.steps)
 
     def radius(self, step: int) -> float:
         """Return the radius of the step of this number (the first is 0), before the guard; 0 if it takes one pass."""

@@ -276,11 +276,12 @@ def announced_steps(policy: object) -> int | None:
     return total if isinstance(total, int) else None
 
 
-def check_lengths(*policies: object) -> None:
+def check_lengths(*policies: object, steps: int | None = None) -> None:
     """Check that policies of one training agree about its length.
 
     Args:
         policies: Schedules and warm starts; those that know no length agree with all.
+        steps: How many steps will be taken, if that is known; not more than the whole training.
 
     Raises:
         ValueError: If two disagree, or a warm start is longer than the whole training.
@@ -290,15 +291,15 @@ def check_lengths(*policies: object) -> None:
         Traceback (most recent call last):
         ValueError: the warm start of 500 steps is longer than the training of 400 steps: shorten it
     """
-    known = [(policy, total) for policy in policies if (total := announced_steps(policy)) is not None]
+    known = [(repr(policy), total) for policy in policies if (total := announced_steps(policy)) is not None]
     if len({total for _, total in known}) > 1:
-        told = " and ".join(f"{total} by {policy!r}" for policy, total in known)
-        raise ValueError(f"the length of the training was given as {told}: give all the same total_steps")
+        told = " and ".join(f"{total} by {name}" for name, total in known)
+        raise ValueError(f"the length of the training was given as {told}: make them agree")
+    end = min([total for _, total in known] + ([] if steps is None else [steps]), default=None)
     for policy in policies:
-        if isinstance(policy, WarmStart) and known and policy.length > known[0][1]:
+        if isinstance(policy, WarmStart) and end is not None and policy.length > end:
             raise ValueError(
-                f"the warm start of {policy.length} steps is longer than the training of {known[0][1]} steps: "
-                "shorten it"
+                f"the warm start of {policy.length} steps is longer than the training of {end} steps: shorten it"
             )
 
 
