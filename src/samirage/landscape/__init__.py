@@ -6,7 +6,8 @@ All speak the protocol `Smooth`, which is what `samirage.points` works on.
 from samirage.landscape.analytic import AbstractFormula, AbstractFunction, Scalar
 from samirage.landscape.custom import SymPyFunction, TorchFunction
 from samirage.landscape.functions import BumpOnBowl, DoubleWell, Moat, MultiWell, Quadratic, Ring
-from samirage.landscape.smooth import Linearized, Smooth
+from samirage.landscape.objective import Objective
+from samirage.landscape.smooth import Linearized, Smooth, sam_jacobian
 
 __all__ = [
     "AbstractFormula",
@@ -16,10 +17,12 @@ __all__ = [
     "Linearized",
     "Moat",
     "MultiWell",
+    "Objective",
     "Quadratic",
     "Ring",
     "Scalar",
     "Smooth",
     "SymPyFunction",
     "TorchFunction",
+    "sam_jacobian",
 ]

@@ -10,6 +10,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from samirage.sam import Jacobian, Variant, displacement
+
 
 @dataclass(frozen=True)
 class Linearized:
@@ -29,7 +31,7 @@ class Smooth(Protocol):
     """A twice differentiable function of one vector.
 
     `x` has shape (…, d): leading dimensions count points, which never mix. All results have the dtype and device of
-    `x` and no autograd history, unless `x` has one.
+    `x`, and no autograd history where `x` has none.
     """
 
     @property
@@ -53,3 +55,28 @@ class Smooth(Protocol):
 
     def linearize(self, x: Tensor) -> Linearized:
         """Return the gradient at one point `x` of shape (d,) with a fast product `v ↦ H(x)·v`."""
+
+
+def sam_jacobian(f: Smooth, x: Tensor, *, rho: float, variant: Variant = "sam", weight_decay: float = 0.0) -> Jacobian:
+    """Linearize the SAM map of `f` at one point: one gradient and two linearizations now, two HVPs per product later.
+
+    Args:
+        f: The function.
+        x: One point, shape (d,), at which the gradient is not 0.
+        rho: Perturbation radius, above 0.
+        variant: `"sam"`, `"asam"` or `"unnormalized"`.
+        weight_decay: Coefficient of the coupled decay, at least 0.
+
+    Returns:
+        The products with `A`, `M = H⁺·A + weight_decay·I`, `DT` and their transposes.
+
+    Example:
+        >>> import torch
+        >>> from samirage.landscape import Ring
+        >>> jacobian = sam_jacobian(Ring(), torch.tensor([0.5, 0.0]), rho=1.5)
+        >>> jacobian.update(torch.tensor([1.0, 0.0])), jacobian.update(torch.tensor([0.0, 1.0]))
+        (tensor([2., 0.]), tensor([0., 0.]))
+    """
+    here = f.linearize(x)
+    there = f.linearize(x + displacement(x, here.grad, rho, variant=variant))
+    return Jacobian(x, here.grad, here.hvp, there.hvp, rho, variant, weight_decay)

@@ -30,6 +30,7 @@ from samirage.sam.map import (
     displacement_product,
     displacement_transpose_product,
     sam_map,
+    surrogate,
     update_vector,
 )
 from samirage.sam.perturbation import VARIANTS, Perturbation, Variant, ascent_direction, dot, norm, perturb
@@ -95,5 +96,6 @@ __all__ = [
     "sam_edge",
     "sam_map",
     "step_figures",
+    "surrogate",
     "update_vector",
 ]

@@ -109,6 +109,26 @@ def sam_map(
     return following if previous is None else following + momentum * (x - previous)
 
 
+def surrogate(value_fn: VectorMap, grad_fn: VectorMap, x: Tensor, *, rho: float, variant: Variant = "sam") -> Tensor:
+    """Return `f^SAM(x) = f(x + e(x))`, which SAM's steps do not quite descend: they leave out a factor `Aᵀ`.
+
+    Args:
+        value_fn: Maps points (…, d) to values (…).
+        grad_fn: Maps points (…, d) to gradients of that shape.
+        x: Points, shape (…, d).
+        rho: Perturbation radius, at least 0.
+        variant: `"sam"`, `"asam"` or `"unnormalized"`.
+
+    Returns:
+        Values, shape (…).
+
+    Example:
+        >>> surrogate(lambda x: x.square().sum(-1), lambda x: 2 * x, torch.tensor([3.0]), rho=0.5)
+        tensor(12.2500)
+    """
+    return value_fn(x + displacement(x, grad_fn(x), rho, variant=variant))
+
+
 def displacement_product(
     x: Tensor, grad: Tensor, hvp: VectorMap, v: Tensor, rho: float, *, variant: Variant = "sam"
 ) -> Tensor:
