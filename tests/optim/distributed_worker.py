@@ -16,8 +16,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from samirage import SAM, WarmStart
 from samirage.optim import accumulated
+from samirage.sam import ASAM, GSAM, LookSAM
 
 STYLES = ["closure", "perturbed", "first_second"]
+WITH_OPTIONS = {
+    "ASAM": ASAM(eta=0.3, biases=False),
+    "GSAM": GSAM(alpha=0.6),
+    "LookSAM": LookSAM(k=3, alpha=0.5),
+}
 STEPS = 6
 
 
@@ -137,12 +143,14 @@ class Reductions:
 
 def ddp(style, variant, second, bucket_view):
     x, y = data()
+    variant = WITH_OPTIONS.get(variant, variant)
     model = DistributedDataParallel(network(), gradient_as_bucket_view=bucket_view)
     optimizer = SAM(torch.optim.SGD(groups(model, second), lr=0.3, momentum=0.9), rho=0.4, variant=variant, model=model)
     with Reductions() as reductions:
         train(model, optimizer, share(x), share(y), style)
     single = network()
-    other = SAM(torch.optim.SGD(groups(single, second), lr=0.3, momentum=0.9), rho=0.4, variant=variant)
+    base = torch.optim.SGD(groups(single, second), lr=0.3, momentum=0.9)
+    other = SAM(base, rho=0.4, variant=variant, model=single)
     train(single, other, x, y, style)
     return {
         "difference": difference(model.parameters(), single.parameters()),
@@ -202,7 +210,7 @@ def local_overflow(style):
     if dist.get_rank() == 1:
         x[0] = math.nan
     train(model, optimizer, x[:1], share(y)[:1], style)
-    skipped = optimizer.record.skipped
+    skipped = bool(optimizer.record.skipped)
     unchanged = difference(model.parameters(), home) == 0
     train(model, optimizer, x[1:], share(y)[1:], style)
     return {"skipped": skipped, "unchanged": unchanged, "same": same_on_all_ranks(model.parameters())}
@@ -250,6 +258,7 @@ def accumulation(scope, style):
 
 def fsdp(style, variant, second, dtype=torch.float64, gathered=False):
     x, y = data(dtype)
+    variant = WITH_OPTIONS.get(variant, variant)
     model = network(dtype)
     for layer in model:
         if isinstance(layer, nn.Linear):
@@ -261,9 +270,12 @@ def fsdp(style, variant, second, dtype=torch.float64, gathered=False):
     with Reductions() as reductions:
         train(model, optimizer, share(x), share(y), style)
     single = network(dtype)
-    other = SAM(torch.optim.SGD(groups(single, second), lr=0.3, momentum=0.9), rho=0.4, variant=variant)
+    base = torch.optim.SGD(groups(single, second), lr=0.3, momentum=0.9)
+    other = SAM(base, rho=0.4, variant=variant, model=single)
     train(single, other, x, y, style)
     names = ("grad_norm", "grad_plus_norm", "shift_ratio", "slope_plus", "cosine", "radius")
+    if isinstance(variant, LookSAM):
+        names = ("grad_norm",)  # the last step takes one pass
     return {
         "difference": difference(model.parameters(), single.parameters()),
         "figures": max(abs(getattr(optimizer.record, n) / getattr(other.record, n) - 1).item() for n in names),
@@ -297,7 +309,7 @@ def fsdp_failures():
         "failed": failed,
         "moved": moved,
         "back": back,
-        "skipped": optimizer.record.skipped,
+        "skipped": bool(optimizer.record.skipped),
         "unchanged": difference(model.parameters(), home),
     }
 
@@ -318,6 +330,11 @@ def scenarios():
     for variant in ("sam", "asam", "unnormalized"):
         for second in ({}, {"rho": 0.1}, {"rho": 0.0}):
             yield f"fsdp closure {variant} {second}", lambda v=variant, r=second: fsdp("closure", v, r)
+    for variant in WITH_OPTIONS:
+        yield f"ddp closure {variant} {{}} True", lambda v=variant: ddp("closure", v, {}, True)
+        yield f"ddp perturbed {variant} {{}} False", lambda v=variant: ddp("perturbed", v, {"rho": 0.1}, False)
+        yield f"fsdp closure {variant} {{}}", lambda v=variant: fsdp("closure", v, {})
+        yield f"fsdp first_second {variant} {{}}", lambda v=variant: fsdp("first_second", v, {"rho": 0.1})
     yield "fsdp float32", lambda: fsdp("closure", "sam", {}, torch.float32)
     yield "fsdp gathered", lambda: fsdp("perturbed", "sam", {}, gathered=True)
     yield "fsdp failures", fsdp_failures

@@ -91,6 +91,26 @@ def test_fsdp_equals_one_process(results, scenario):
     assert result["sizes"] == [3, 4] * 6  # a few numbers per pass
 
 
+# Numbers that are summed up over the ranks: the norms of pass 1, the figures of pass 2, then what the variant asks for;
+# LookSAM's steps of one pass need the norm of the gradient, and then that of what is kept too.
+SUMS = {"ASAM": [3, 4] * 6, "GSAM": [3, 4, 2] * 6, "LookSAM": [3, 4, 3, 1, 1, 2, 1, 2] * 2}
+
+
+@pytest.mark.parametrize("variant", SUMS)
+def test_variants_with_options_equal_one_process(results, variant):
+    for scenario in (f"ddp closure {variant} {{}} True", f"ddp perturbed {variant} {{}} False"):
+        result = results[scenario]
+        assert result["difference"] < 1e-14
+        assert result["same"]
+        assert result["reductions"] == 0
+    for scenario in (f"fsdp closure {variant} {{}}", f"fsdp first_second {variant} {{}}"):
+        result = results[scenario]
+        assert result["difference"] < 1e-14
+        assert result["figures"] < 1e-13
+        if "closure" in scenario:
+            assert result["sizes"] == SUMS[variant]
+
+
 def test_fsdp_in_float32_equals_one_process(results):
     result = results["fsdp float32"]
     assert result["difference"] < 1e-6
