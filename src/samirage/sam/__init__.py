@@ -20,7 +20,7 @@ leading dimension of S members (say, random seeds), nothing mixes between member
 
 from samirage.sam.asam import ASAM
 from samirage.sam.edge import sam_edge
-from samirage.sam.figures import StepFigures, is_at_hallucinated_point, plain_figures, step_figures
+from samirage.sam.figures import StepFigures, agreement, is_at_hallucinated_point, plain_figures, step_figures
 from samirage.sam.gsam import GSAM
 from samirage.sam.guard import Guard, GuardState
 from samirage.sam.looksam import LookSAM
@@ -76,6 +76,7 @@ __all__ = [
     "Variant",
     "VariantOptions",
     "WarmStart",
+    "agreement",
     "ascent_direction",
     "check_lengths",
     "course_figures",

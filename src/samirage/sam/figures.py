@@ -117,6 +117,31 @@ def plain_figures(*, loss: Tensor, grad_norm: Tensor) -> StepFigures:
     return StepFigures(loss, missing, grad_norm, *[missing] * 6)
 
 
+def agreement(figures: StepFigures) -> Tensor:
+    """Return `u·g⁺/max(‖g‖, ‖g⁺‖)`: how far the shifted gradient does what SAM's first-order model expects of it.
+
+    1 where `g⁺ = g`; at most the shift ratio `r`, and at most the cosine `c`, so that a small value says that `g⁺`
+    vanishes, or points elsewhere. Below 0: SAM looked across a ridge.
+
+    Args:
+        figures: The figures of a step.
+
+    Returns:
+        Tensor in the shape of the figures, from −1 to 1: 1 where `g = 0`, and NaN where a figure is not finite or not
+        measured.
+
+    Example:
+        >>> g, g_plus = torch.tensor([2.0, 0.0]), torch.tensor([3.0, 4.0])
+        >>> figures = step_figures(loss=g.sum(), loss_plus=g.sum(), grad_norm=g.norm(), predicted_gain=g.norm() / 10,
+        ...     displacement=[g / 20], grads_plus=[g_plus])
+        >>> round(agreement(figures).item(), 6)
+        0.6
+    """
+    larger = torch.maximum(figures.grad_norm, figures.grad_plus_norm)
+    agreed = figures.slope_plus / larger + 0 * larger  # which is NaN where a norm is not finite
+    return torch.where(figures.grad_norm == 0, torch.ones_like(agreed), agreed)
+
+
 def is_at_hallucinated_point(
     shift_ratio: Tensor,
     grad_norm: Tensor,

@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from samirage.sam.figures import StepFigures
+from samirage.sam.figures import StepFigures, agreement
 
 _SMALLEST_FACTOR: Final = 2.0**-40  # below any useful radius, and far above underflow
 
@@ -99,9 +99,7 @@ class Guard:
         Returns:
             Boolean tensor in the shape of the figures; False where one is not finite.
         """
-        larger = torch.maximum(figures.grad_norm, figures.grad_plus_norm)
-        agree = (figures.slope_plus >= self.kappa * larger) & larger.isfinite()
-        return agree | (figures.grad_norm == 0)
+        return agreement(figures) >= self.kappa
 
     def after(self, state: GuardState, accepted: Tensor) -> GuardState:
         """Return the state after a step.
