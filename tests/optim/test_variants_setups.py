@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from problems import STYLES, Cubic, take
+from accelerator import Accelerator, introduce, on_host
+from problems import STYLES, Cubic, CubicOnDevice, every_style, take
 from test_variants import KEPT, VARIANTS, ByHand, K, named_groups
 
 from samirage import SAM
@@ -153,6 +154,56 @@ def test_gsam_over_shards_is_the_mean_of_their_directions():
         (g_plus,) = torch.autograd.grad(loss_of(x + 0.3 * g / g.norm(), shard), x)
         directions.append(g_plus - 0.6 * (g - (g @ g_plus) / (g_plus @ g_plus) * g_plus))
     torch.testing.assert_close(w.detach(), start - 0.1 * sum(directions) / 2, rtol=1e-12, atol=0)
+
+
+@every_style
+@pytest.mark.parametrize("name", VARIANTS)
+def test_no_step_waits_for_an_accelerator_and_each_is_that_of_a_cpu(name, style, monkeypatch):
+    introduce(monkeypatch)
+    problem, twin = CubicOnDevice(), Cubic()
+    options = {"rho": 0.7, "variant": VARIANTS[name], "schedule": lambda step: 1 / (1 + step)}
+    with Accelerator():
+        optimizer = SAM(torch.optim.SGD(named_groups(problem, rho=0.2), lr=0.1), **options)
+        for _ in range(2 * K):
+            take(style, optimizer, problem)
+    other = SAM(torch.optim.SGD(named_groups(twin, rho=0.2), lr=0.1), **options)
+    for _ in range(2 * K):
+        take(style, other, twin)
+    np.testing.assert_allclose(problem.flat(), twin.flat(), rtol=1e-14)
+
+
+@pytest.mark.parametrize("bad_pass", [1, 2])
+@pytest.mark.parametrize("variant", KEPT)
+def test_a_step_that_an_accelerator_skips_keeps_what_is_kept(variant, bad_pass, monkeypatch):
+    introduce(monkeypatch)
+    problem = CubicOnDevice()
+    calls = []
+    with Accelerator():
+        optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.1), rho=0.7, variant=variant)
+        for _ in range(K):
+            take("closure", optimizer, problem)
+        weights = problem.flat()
+        kept = {p: v["looksam_g_v"].clone() for p, v in optimizer.state.items() if "looksam_g_v" in v}
+
+        def closure():
+            optimizer.zero_grad()
+            calls.append(None)
+            loss = problem.backward()
+            if len(calls) == bad_pass:
+                problem.params[2].grad.mul_(math.inf)
+            return loss
+
+        optimizer.step(closure)
+        after = problem.flat()
+        still = {p: optimizer.state[p]["looksam_g_v"].clone() for p in kept}
+        skipped = optimizer.record.skipped
+        take("closure", optimizer, problem)
+    assert on_host(skipped)
+    np.testing.assert_array_equal(after, weights)
+    assert len(kept) == (3 if isinstance(variant, LookSAM) else 0)
+    assert all(torch.equal(on_host(still[p]), on_host(v)) for p, v in kept.items())
+    assert np.isfinite(problem.flat()).all()
+    assert (problem.flat() != weights).all()
 
 
 def test_the_direction_is_written_to_the_gradients_own_storage():
