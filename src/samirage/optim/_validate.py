@@ -9,7 +9,16 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from samirage.sam import VARIANTS, Variant, WarmStart
+from samirage.sam import (
+    GSAM,
+    LookSAM,
+    Schedule,
+    Variant,
+    VariantOptions,
+    WarmStart,
+    check_lengths,
+    perturbation_of,
+)
 
 Scope = Literal["global", "local"]
 T = TypeVar("T")
@@ -56,15 +65,44 @@ def checked_rho(rho: Any, where: str = "rho") -> float:
     return float(rho)
 
 
-def checked_variant(variant: Any) -> Variant:
-    """Return `variant` if there is one of that name.
+def checked_variant(variant: Any, *, scope: Any, shards: Any, every: Any) -> Variant | VariantOptions:
+    """Return `variant` if there is such a one, and the other arguments fit it.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or they do not.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {', '.join(map(repr, VARIANTS))}; got {variant!r}")
+    perturbation_of(variant)
+    if isinstance(variant, LookSAM) and every != 1:
+        raise ValueError(f"LookSAM has a period of its own, k={variant.k}: leave every at 1; got every={every!r}")
+    if isinstance(variant, LookSAM) and scope == "local":
+        raise ValueError(
+            "LookSAM keeps one direction for the whole batch, and scope 'local' has a perturbation for each share of "
+            "it: use scope='global'"
+        )
+    if isinstance(variant, GSAM) and scope == "local" and shards == 1:
+        raise ValueError(
+            "GSAM compares the gradients of both passes, and with scope 'local' the ranks average only the second: use "
+            "scope='global', or shards in one process"
+        )
     return variant  # type: ignore[no-any-return]
+
+
+def checked_schedule(schedule: Any, warm_start: WarmStart | None) -> Schedule | None:
+    """Return `schedule` if it can be called, or None.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If it and the warm start disagree about the length of the training.
+    """
+    if schedule is None:
+        return None
+    if isinstance(schedule, type) or not callable(schedule):
+        raise TypeError(
+            "schedule must be a callable from the number of a step to a factor of at least 0, or None; got "
+            f"{schedule!r}: write for example Decay(total_steps=1000)"
+        )
+    check_lengths(warm_start, schedule)
+    return schedule  # type: ignore[no-any-return]
 
 
 def checked_warm_start(warm_start: Any) -> WarmStart | None:

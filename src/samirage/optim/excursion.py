@@ -7,7 +7,7 @@ storage.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from samirage.optim.ranks import Sums, local
 from samirage.optim.rounding import NARROW, round_at_random
 from samirage.sam import StepFigures, Variant, norm, perturb, step_figures
+from samirage.sam.host import is_at_hand
 
 
 def real(tensor: Tensor) -> Tensor:
@@ -118,10 +119,17 @@ class Excursion:
         radii: A radius for each.
         variant: The perturbation rule.
         inverse_scale: What to multiply the gradients by to undo a loss scale, shape (); None if there is none.
+        operators: For `"asam"`, what turns `x` into the normalisation operator `T`; None for `T = x`.
+        keep_grads: Whether `come_back` shall still know `g`, of which a copy is then kept.
 
     Attributes:
         grad_norm: `‖g‖`.
+        finite: Whether there is a direction to go, shape (); where it is False, the displacement is 0 on an
+            accelerator, which nobody asks before the weights move.
         alignment: Cosine between the realised and the intended displacement; None where nothing was rounded at random.
+
+    Raises:
+        ValueError: If gradients are to be kept, and one is sparse.
     """
 
     def __init__(
@@ -130,10 +138,20 @@ class Excursion:
         radii: Sequence[float],
         variant: Variant,
         inverse_scale: Tensor | None = None,
+        *,
+        operators: Callable[[Sequence[Tensor]], list[Tensor]] | None = None,
+        keep_grads: bool = False,
     ) -> None:
+        if keep_grads and any(p.grad is not None and p.grad.is_sparse for p in params):
+            raise ValueError(
+                "GSAM and LookSAM mix the gradients of both passes and need them dense, and one is sparse: build the "
+                "embedding with sparse=False, or use another variant"
+            )
         self._displaced = [_Displaced(p) for p in params]
         grads = [d.grad for d in self._displaced if d.grad is not None]
         values = [d.current() for d in self._displaced] if variant == "asam" else grads
+        if operators is not None:
+            values = operators(values)
         pass_1 = perturb(values, grads, radii, variant=variant)
         self._displacements = pass_1.displacement
         self._radii = list(radii)
@@ -141,14 +159,14 @@ class Excursion:
         self.alignment: Tensor | None = None
         self._stretch: Tensor | None = None
         # The displacement stands in for g afterwards, tensor by tensor, where it is a positive multiple of g.
-        self._ascent_is_displacement = variant != "asam" and len(set(radii)) <= 1
+        self._ascent_is_displacement = variant != "asam" and len(set(radii)) <= 1 and not keep_grads
         self.grad_norm, self._predicted_gain = pass_1.grad_norm, pass_1.predicted_gain
         self._sums = Sums(params)
         if self._sums.spread:
             self._join_ranks(values, grads)
         self._ascents: list[Tensor | None] = []
         for d, radius in zip(self._displaced, radii, strict=True):
-            keep = variant == "asam" or radius == 0
+            keep = keep_grads or variant == "asam" or radius == 0
             # A copy, for whoever owns the gradient may reuse its storage in pass 2 (zeroing in place, DDP's buckets).
             self._ascents.append(d.dense_grad() if keep and not self._ascent_is_displacement else None)
             d.grad = None
@@ -162,6 +180,7 @@ class Excursion:
                 self._displacements = [e * inverse.to(e) for e in self._displacements]
                 self._predicted_gain = self._predicted_gain * inverse
                 self._ascent_unit = inverse.reciprocal()
+        self.finite = self.grad_norm < math.inf
 
     def _join_ranks(self, values: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
         """Correct a perturbation that was computed from this rank's shards alone: the norms are those of all ranks."""
@@ -179,18 +198,17 @@ class Excursion:
             gain = gain * inverse
         self._predicted_gain = gain
 
-    def is_finite(self) -> bool:
-        """Tell whether there is a direction to go: one number is read from the device."""
-        return math.isfinite(self.grad_norm.item())
-
     def go(self, seed: int) -> None:
-        """Move the weights to `x⁺`.
+        """Move the weights to `x⁺`; on an accelerator only if there is a direction.
 
         Args:
             seed: Seed of the random rounding; the number of the step, so that all ranks and a resumed run agree.
         """
         for d in self._displaced:  # all copies before the first move: parameters may share storage
             d.save()
+        if not is_at_hand(self.finite):
+            for e in self._displacements:  # NaN throughout if the gradient was not finite
+                e.masked_fill_((~self.finite).to(e.device, non_blocking=True), 0.0)
         generators: dict[torch.device, torch.Generator] = {}
         for d, displacement in zip(self._displaced, self._displacements, strict=True):
             device = d.param.device
@@ -217,7 +235,13 @@ class Excursion:
         torch.clear_autocast_cache()
 
     def come_back(
-        self, params: Sequence[Tensor], *, loss: Tensor, loss_plus: Tensor, inverse_scale: Tensor | None = None
+        self,
+        params: Sequence[Tensor],
+        *,
+        loss: Tensor,
+        loss_plus: Tensor,
+        inverse_scale: Tensor | None = None,
+        redirect: Callable[[list[Tensor], list[Tensor], list[Tensor]], None] | None = None,
     ) -> StepFigures:
         """Measure the step from the gradients of pass 2, and move the weights back to `x`.
 
@@ -226,11 +250,14 @@ class Excursion:
             loss: `f`.
             loss_plus: `f⁺`.
             inverse_scale: What to multiply the gradients by to undo a loss scale, or None.
+            redirect: Called at the end with the parameters that had a gradient, `g` and `g⁺`, which only excursions
+                with `keep_grads` know.
 
         Returns:
             The step's figures.
         """
-        displacements, ascents, grads_plus, seen = [], [], [], []
+        displacements: list[Tensor] = []
+        ascents, grads_plus, seen = [], [], []
         index = {id(d.owner): i for i, d in enumerate(self._displaced)}
         for p in params:
             i = index.get(id(p))
@@ -249,18 +276,21 @@ class Excursion:
             ascents.append(ascent)
             grad = p.grad
             grads_plus.append(_nothing(p) if grad is None else real(grad.to_dense() if grad.is_sparse else grad))
+        vectors = displacements, ascents, grads_plus
         if self._sums.spread:
-            displacements, ascents, grads_plus = _stand_ins(Sums(seen), displacements, ascents, grads_plus)
+            vectors = _stand_ins(Sums(seen), *vectors)
         figures = step_figures(
             loss=loss,
             loss_plus=loss_plus,
             grad_norm=self.grad_norm,
             predicted_gain=self._predicted_gain,
-            displacement=displacements,
-            grads_plus=grads_plus,
-            ascent=None if self._ascent_is_displacement else ascents,
+            displacement=vectors[0],
+            grads_plus=vectors[2],
+            ascent=None if self._ascent_is_displacement else vectors[1],
         )
         self.restore()
+        if redirect is not None:
+            redirect(seen, ascents, grads_plus)
         if self._stretch is not None and self._ascent_is_displacement:
             # The random part of a rounded displacement is orthogonal to g⁺ on average, but lengthens the displacement.
             slope, cosine = figures.slope_plus * self._stretch, figures.cosine * self._stretch

@@ -82,25 +82,35 @@ class LossScale:
         scale = self._optimizer.__dict__.get("grad_scale")
         return None if scale is None else scale.double().reciprocal()
 
-    def found_overflow(self, closure: bool) -> bool:
-        """Tell whether `scaler.step` has seen a gradient that is not finite: one number is read from the device.
+    @property
+    def is_known(self) -> bool:
+        """Whether a scaler has a part in the step that is under way."""
+        return self._active is not None or "found_inf" in self._optimizer.__dict__
+
+    def overflow(self, closure: bool) -> Tensor | None:
+        """Tell whether `scaler.step` has seen a gradient that is not finite.
 
         Args:
             closure: Whether the step was given a closure: `scaler.step` has then seen gradients of before the step.
 
         Returns:
-            Whether the step must be skipped for that.
+            Boolean tensor of shape (), or None if it has seen none for which the step must be skipped.
         """
-        if closure and self._active is not None:
-            return False  # the scaler judges the gradients that the closure made; see `unscale`
-        return bool(self._optimizer.__dict__.get("found_inf", False))
+        found = self._optimizer.__dict__.get("found_inf")
+        if not isinstance(found, Tensor) or (closure and self._active is not None):
+            return None  # a scaler that was given judges the gradients that the closure made; see `unscale`
+        return found > 0
 
-    def report_overflow(self) -> None:
-        """Tell the scaler of an overflow that it did not find in `.grad`, as one in pass 1 or on another rank."""
+    def report_overflow(self, bad: Tensor) -> None:
+        """Tell the scaler of an overflow that it may not have found in `.grad`, as one in pass 1 or on another rank.
+
+        Args:
+            bad: Whether there was one, shape ().
+        """
         scaler = self._active
         if scaler is not None:
             for found in scaler._per_optimizer_states[id(self._optimizer)]["found_inf_per_device"].values():
-                found.fill_(1.0)
+                found.add_(bad.to(found.device, non_blocking=True))
 
     def unscale(self) -> None:
         """Undo the scale in `.grad`, as the scaler does, and let the scaler see whether all of it is finite."""

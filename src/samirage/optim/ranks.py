@@ -106,18 +106,17 @@ class LocalPass:
             self._model.require_backward_grad_sync = True
             self._off = False
 
-    def everywhere(self, finite: bool, like: Tensor) -> bool:
+    def everywhere(self, finite: Tensor) -> Tensor:
         """Tell whether something holds on all ranks, so that all of them skip the step together.
 
         Args:
-            finite: Whether it holds here.
-            like: A tensor on the device of the gradients.
+            finite: Whether it holds here, shape ().
 
         Returns:
-            Whether it holds everywhere.
+            Whether it holds everywhere, shape ().
         """
         if self._model is None:
             return finite
-        flag = torch.tensor(float(finite), device=like.device)
+        flag = finite.float()
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN, group=self._model.process_group)
-        return bool(flag)
+        return flag > 0

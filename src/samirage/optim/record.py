@@ -19,8 +19,9 @@ class StepRecord(StepFigures):
     Attributes:
         step: Number of the step; the first is 0. Every completed step counts, a skipped one too.
         perturbed: Whether the step took its gradient at `x⁺` (two passes), not at `x` (one).
-        skipped: Whether the step left the weights and the base optimizer as they were, because a gradient was not
-            finite.
+        skipped: Whether a gradient was not finite, so that the step left the weights and the base optimizer as they
+            were: a boolean tensor, which `if record.skipped:` reads. On an accelerator without a GradScaler, a base
+            optimizer that is not fused steps on a zero gradient instead.
         alignment: Cosine between the displacement as realised and as intended. Measured where weights of half precision
             were rounded at random; NaN otherwise.
 
@@ -36,13 +37,13 @@ class StepRecord(StepFigures):
         ...     return loss
         >>> loss = optimizer.step(closure)
         >>> record = optimizer.record
-        >>> record.step, record.perturbed, record.skipped, record.radius.item(), record.shift_ratio.item()
+        >>> record.step, record.perturbed, record.skipped.item(), record.radius.item(), record.shift_ratio.item()
         (0, True, False, 0.5, 1.25)
     """
 
     step: int
     perturbed: bool
-    skipped: bool
+    skipped: Tensor
     alignment: Tensor
 
 
@@ -51,4 +52,4 @@ def as_scalar(loss: Any, like: Tensor) -> Tensor:
     if isinstance(loss, Tensor) and loss.numel() == 1:
         return loss.detach().reshape(()).to(like.device, copy=True)
     value = loss if isinstance(loss, int | float) else torch.nan
-    return torch.tensor(value, dtype=like.dtype, device=like.device)
+    return torch.full((), value, dtype=like.dtype, device=like.device)  # a kernel, where torch.tensor copies and waits

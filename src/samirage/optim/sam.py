@@ -14,30 +14,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.compiler import is_compiling
 from torch.optim import Optimizer
 
 from samirage.optim._validate import (
     Scope,
     checked_every,
     checked_instance,
-    checked_rho,
+    checked_schedule,
     checked_scope,
     checked_variant,
     checked_warm_start,
 )
+from samirage.optim.direction import direction_of
 from samirage.optim.excursion import Excursion, gradient_norm, unscaled_plus
+from samirage.optim.late import LateNumbers
 from samirage.optim.loss_scale import LossScale
+from samirage.optim.operators import Operators
+from samirage.optim.planned import PLAN, Planned
 from samirage.optim.ranks import LocalPass, reshard
 from samirage.optim.record import StepRecord, as_scalar
+from samirage.optim.skip import masked, step_unless
 from samirage.optim.traces import Buffers, ForwardWatcher, RandomState, random_state, set_random_state
-from samirage.optim.two_pass import Phase, TwoPass
-from samirage.sam import StepFigures, Variant, WarmStart, plain_figures
+from samirage.optim.two_pass import Phase
+from samirage.sam import Schedule, StepFigures, Variant, VariantOptions, WarmStart, perturbation_of, plain_figures
+from samirage.sam.host import is_at_hand
 
 _MIN_ALIGNMENT = 0.5  # below it, rounding contributes more to the displacement than the gradient does
 _MAX_FORWARDS = 4096  # per step, whose random numbers are remembered
+_OPTIONS = (*PLAN, "model", "scope", "shards", "scaler", "replay_rng")
 
 
-class SAM(TwoPass):
+class SAM(Planned):
     """Sharpness-Aware Minimization around any optimizer: it steps from `x` with the gradient taken at `x⁺`.
 
     `x⁺ = x + e`, where `e` follows from the gradient `g` at `x` and the radius `rho`, one norm over all parameters:
@@ -48,10 +56,14 @@ class SAM(TwoPass):
     | `"asam"` | `rho·x²∘g/‖x∘g‖` (elementwise) |
     | `"unnormalized"` | `rho·g` |
 
+    Three variants have options and are given as objects: `samirage.sam.ASAM` (the paper's `eta` and treatment of
+    biases), `GSAM` and `LookSAM`; the last two perturb like `"sam"`, and follow another direction than `g⁺`.
+
     The base optimizer then takes its own step, from `x`, with `g⁺ = grad f(x⁺)` in place of `g`. The two objects share
     `param_groups`, `state` and `defaults`, and a learning-rate scheduler may be built on either. `rho` is an entry of
     every parameter group, and may differ between groups: it scales its own group's part of `e`. With `rho = 0`
-    everywhere, and during a warm start, a step takes one pass and is the base optimizer's, bit for bit.
+    everywhere, during a warm start, and where a schedule is 0, a step takes one pass and is the base optimizer's, bit
+    for bit.
 
     There are three ways to make a step; they give the same numbers.
 
@@ -74,10 +86,14 @@ class SAM(TwoPass):
         base: The optimizer that steps, an instance; it must be able to step without a closure.
         rho: Radius of the perturbation, finite and at least 0, in the units of the parameters (for `"asam"` relative
             to them, for `"unnormalized"` per unit of gradient). A group of `base` with an entry `"rho"` keeps it.
-        variant: `"sam"`, `"asam"` (arXiv 2102.11600) or `"unnormalized"` (arXiv 2206.06232).
+        variant: `"sam"`, `"asam"` (arXiv 2102.11600), `"unnormalized"` (arXiv 2206.06232), or an instance of `ASAM`,
+            `GSAM` or `LookSAM`.
         model: The model that is trained, as the loop calls it. With it, pass 2 leaves no trace in its buffers, such as
             batch-norm statistics, which are those of one plain forward pass.
         warm_start: Number of first steps that follow the plain gradient, as `WarmStart(steps=…)`.
+        schedule: What the radii of a step are multiplied by: any callable from the number of the step to a factor of at
+            least 0, such as those in `samirage.sam` and their products. It counts from 0 at the start of the
+            training, also after a warm start.
         scope: Over which ranks the gradient of pass 1 is averaged. `"global"`: over all, as the model does it (a
             DistributedDataParallel, or FSDP2's `fully_shard`); the perturbation is the same everywhere. `"local"`: each
             rank perturbs along the gradient of its own share of the batch (m-sharpness), and nothing is synchronised
@@ -129,25 +145,25 @@ class SAM(TwoPass):
         base: Optimizer,
         *,
         rho: float = 0.05,
-        variant: Variant = "sam",
+        variant: Variant | VariantOptions = "sam",
         model: nn.Module | None = None,
         warm_start: WarmStart | None = None,
+        schedule: Schedule | None = None,
         scope: Scope = "global",
         shards: int = 1,
         every: int = 1,
         scaler: GradScaler | None = None,
         replay_rng: bool = True,
     ) -> None:
-        self.variant: Variant = checked_variant(variant)
+        self.variant = checked_variant(variant, scope=scope, shards=shards, every=every)
         self.model = checked_instance(model, "model", nn.Module, "the module that is trained")
         self.warm_start = checked_warm_start(warm_start)
+        self.schedule = checked_schedule(schedule, self.warm_start)
         self.scope: Scope = checked_scope(scope, self.model, shards)
         self.shards = shards
         self.every = checked_every(every)
         self.scaler = checked_instance(scaler, "scaler", GradScaler, 'such as torch.amp.GradScaler("cuda")')
         self.replay_rng = replay_rng
-        self._steps = 0
-        self._record: StepRecord | None = None
         super().__init__(base, rho)
         self._set_up()
 
@@ -155,6 +171,9 @@ class SAM(TwoPass):
         self._loss_scale = LossScale(self, self.scaler)
         self._local_pass = LocalPass(self.model if self.scope == "local" else None)
         self._warned = False
+        self._rounding: LateNumbers | None = None
+        self._direction = direction_of(self.variant)
+        self._operators = Operators(self.variant, self, self.model)
         self._enter_rest()
         if self.model is not None and (self.replay_rng or self.scope == "local"):
             self.model.register_forward_pre_hook(ForwardWatcher(self._before_forward))
@@ -164,61 +183,13 @@ class SAM(TwoPass):
         """The figures of the last step, or None before the first."""
         return self._record
 
-    @property
-    def two_pass(self) -> bool:
-        """Whether the coming step perturbs the weights; if not, an explicit loop may skip its second pass.
-
-        Example:
-            >>> w = torch.ones(1, requires_grad=True)
-            >>> optimizer = SAM(torch.optim.SGD([w], lr=0.1), warm_start=WarmStart(steps=1))
-            >>> for _ in range(2):
-            ...     optimizer.zero_grad()
-            ...     w.square().sum().backward()
-            ...     if optimizer.two_pass:
-            ...         with optimizer.perturbed():
-            ...             w.square().sum().backward()
-            ...     optimizer.step()
-            ...     print(optimizer.record.perturbed)
-            False
-            True
-        """
-        since = self._steps
-        if self.warm_start is not None:
-            if self.warm_start.covers(self._steps):
-                return False
-            since -= self.warm_start.length
-        return since % self.every == 0 and any(radius > 0 for radius in self._radii().values())
-
     def __repr__(self) -> str:
-        options = ", ".join(
-            f"{name}={getattr(self, name)!r}" for name in ("variant", "warm_start", "scope", "shards", "every")
-        )
+        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in (*PLAN, "scope", "shards"))
         return f"SAM({options}, base={self.base!r})"
-
-    def _own_state(self) -> dict[str, Any]:
-        return {"sam_step": self._steps}
-
-    def _load_own_state(self, own: dict[str, Any]) -> None:
-        self._steps = int(own.get("sam_step", 0))
-        self._record = None
-        self._enter_rest()
 
     def __getstate__(self) -> dict[str, Any]:
         self._require_unperturbed("pickling or copying")
-        names = (
-            "base",
-            "variant",
-            "model",
-            "warm_start",
-            "scope",
-            "shards",
-            "every",
-            "scaler",
-            "replay_rng",
-            "_steps",
-            "_record",
-        )
-        return {name: self.__dict__[name] for name in names}
+        return {name: getattr(self, name) for name in ("base", *_OPTIONS, "_steps", "_record")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -250,12 +221,19 @@ class SAM(TwoPass):
             self._loss_scale.require_fresh(closure=False)
         params = self._params_with_grad()
         radii = self._radii()
-        finite, excursion = True, None
+        excursion = None
         if self.two_pass:
             inverse = self._loss_scale.inverse()
-            excursion = Excursion(params, [radii[id(p)] for p in params], self.variant, inverse)
-            finite = self._local_pass.everywhere(excursion.is_finite(), excursion.grad_norm)
-            if not finite:
+            excursion = Excursion(
+                params,
+                [radii[id(p)] for p in params],
+                perturbation_of(self.variant),
+                inverse,
+                operators=self._operators.of(params),
+                keep_grads=self._direction is not None,
+            )
+            excursion.finite = self._local_pass.everywhere(excursion.finite)
+            if is_at_hand(excursion.finite) and not excursion.finite:
                 self._bad_grad_norm = excursion.grad_norm
                 if self._in_closure:  # there will be no pass 2; the scaler shall find these gradients
                     return False
@@ -269,7 +247,7 @@ class SAM(TwoPass):
             if self._random_before is not None:
                 set_random_state(self._random_before)
                 self._replayed = True
-        if excursion is not None and finite:
+        if excursion is not None and self._bad_grad_norm is None:
             self._excursion = excursion  # before the weights move, so that the way back is known
             excursion.go(seed=self._steps)
             reshard(self.model)
@@ -279,9 +257,9 @@ class SAM(TwoPass):
     def _come_back(self, loss: Any, loss_plus: Any) -> StepRecord:
         if self._bad_grad_norm is not None:
             # Where each rank has a gradient of its own, this rank's may be finite.
-            record = replace(self._record_of_one_pass(loss, self._bad_grad_norm), skipped=True)
-            if not self._in_closure:
-                self._spoil_a_gradient()
+            bad = torch.ones_like(self._bad_grad_norm, dtype=torch.bool)
+            record = replace(self._record_of_one_pass(loss, self._bad_grad_norm), skipped=bad)
+            self._spoil_a_gradient(bad)
         elif self._excursion is None:
             record = self._plain_record(loss)
         else:
@@ -291,16 +269,24 @@ class SAM(TwoPass):
                 loss=as_scalar(loss, like),
                 loss_plus=as_scalar(loss_plus, like),
                 inverse_scale=self._loss_scale.inverse(),
+                redirect=None if self._direction is None else self._direction.after_pass_2,
             )
             record = self._make_record(figures, figures.grad_plus_norm, alignment=self._excursion.alignment)
+            if not is_at_hand(like):
+                bad = ~self._excursion.finite
+                record = replace(record, skipped=record.skipped | bad)
+                self._spoil_a_gradient(bad)
             self._warn_of_rounding(record)
         self._retreat()
         return record
 
-    def _spoil_a_gradient(self) -> None:
-        """Make pass 2's gradients as unusable as pass 1's, so that a scaler finds the overflow and backs off."""
-        for p in self._params_with_grad()[:1]:
-            p.grad = torch.full_like(p, torch.nan)
+    def _spoil_a_gradient(self, bad: Tensor) -> None:
+        """Make pass 2's gradients as unusable as pass 1's, so that a scaler that comes now finds the overflow."""
+        params = [p for p in self._params() if p.grad is not None]
+        if params and not self._in_closure:
+            p = sorted(params, key=torch.numel)[0]
+            assert p.grad is not None
+            p.grad = masked(p.grad, bad, torch.nan)
 
     @torch.no_grad()
     def _retreat(self) -> None:
@@ -324,18 +310,34 @@ class SAM(TwoPass):
     def _finish(self, record: StepRecord) -> None:
         if record.perturbed and self.scaler is None:
             record = self._unscaled_late(record)
-        if not record.skipped and self._loss_scale.found_overflow(closure=self._in_closure):
-            record = replace(record, skipped=True)
+        overflow = self._loss_scale.overflow(closure=self._in_closure)
+        if overflow is not None:
+            record = replace(record, skipped=record.skipped | overflow)
         self._loss_scale.unscale()
-        if not record.skipped:
-            self.base.step()
-        else:
-            self._loss_scale.report_overflow()
-            if hasattr(self.base.step, "_wrapped_by_lr_sched"):
-                # A scheduler on the base optimizer would warn that it runs before the first step.
-                self.base._opt_called = True  # type: ignore[attr-defined]
+        self._loss_scale.report_overflow(record.skipped)
+        if not self._follow(record) and hasattr(self.base.step, "_wrapped_by_lr_sched"):
+            # A scheduler on the base optimizer would warn that it runs before the first step.
+            self.base._opt_called = True  # type: ignore[attr-defined]
         self._steps += 1
         self._record = record
+
+    def _follow(self, record: StepRecord) -> bool:
+        """Let the base optimizer step along the variant's direction, unless it is skipped; tell whether it stepped."""
+        scaled = self._loss_scale.is_known
+        if self._direction is None:
+            return step_unless(record.skipped, self.base, may_wait=scaled)
+        params = self._params_with_grad()
+        if not record.perturbed and not self.two_pass and self._is_on():
+            self._direction.before_plain_step(params, self.state)
+        stepped = step_unless(record.skipped, self.base, may_wait=scaled)
+        if stepped:
+            self._direction.after_step(params, self.state, perturbed=record.perturbed)
+        return stepped
+
+    def _create_state(self) -> None:
+        self.base.step()
+        if self._direction is not None:
+            self._direction.after_step(self._params_with_grad(), self.state, perturbed=False)
 
     def _unscaled_late(self, record: StepRecord) -> StepRecord:
         """Correct a record from before `scaler.step(optimizer)`, which has brought the loss scale just now.
@@ -371,29 +373,25 @@ class SAM(TwoPass):
             **vars(figures),
             step=self._steps,
             perturbed=perturbed,
-            skipped=not math.isfinite(decisive.item()),
+            skipped=~(decisive < math.inf),
             alignment=torch.full_like(decisive, torch.nan) if alignment is None else alignment,
         )
 
     def _warn_of_rounding(self, record: StepRecord) -> None:
-        # A number is read from the device for this, so look at steps 0, 1, 3, 7, … only.
-        if self._warned or self._steps & (self._steps + 1) or self._excursion is None:
+        # Looks at steps 0, 1, 3, 7, …; what an accelerator has computed there arrives during the steps after it.
+        if self._warned or self._excursion is None or self._excursion.alignment is None or is_compiling():
             return
-        if self._excursion.alignment is not None and bool(record.alignment < _MIN_ALIGNMENT):
+        if self._steps & (self._steps + 1) == 0 or self._rounding is None:
+            self._rounding = LateNumbers(torch.stack([record.radius.to(record.alignment), record.alignment]))
+        radius, alignment = self._rounding.read()
+        if alignment < _MIN_ALIGNMENT:
             self._warned = True
             warnings.warn(
-                f"rounding the weights to half precision hides the perturbation: its length is {record.radius:.3g}, "
-                f"and its cosine with the intended direction {record.alignment:.2f}; use a larger rho, or weights in "
+                f"rounding the weights to half precision hides the perturbation: its length is {radius:.3g}, "
+                f"and its cosine with the intended direction {alignment:.2f}; use a larger rho, or weights in "
                 "float32 with torch.autocast",
                 stacklevel=4,
             )
-
-    def _radii(self) -> dict[int, float]:
-        radii = {}
-        for i, group in enumerate(self.param_groups):
-            radius = checked_rho(group["rho"], f'param_groups[{i}]["rho"]')
-            radii.update(dict.fromkeys(map(id, group["params"]), radius))
-        return radii
 
     def _devices(self) -> set[torch.device]:
         return {p.device for p in self._params()}

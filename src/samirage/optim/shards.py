@@ -72,13 +72,9 @@ def mean_record(records: Sequence[StepRecord]) -> StepRecord:
     if len(records) == 1:
         return records[0]
     tensors = {f.name: [getattr(r, f.name) for r in records] for f in fields(StepRecord)}
+    skipped = torch.stack(tensors.pop("skipped")).any()
     means = {name: torch.stack(values).mean(0) for name, values in tensors.items() if isinstance(values[0], Tensor)}
-    return StepRecord(
-        **means,
-        step=records[0].step,
-        perturbed=records[0].perturbed,
-        skipped=any(record.skipped for record in records),
-    )
+    return StepRecord(**means, step=records[0].step, perturbed=records[0].perturbed, skipped=skipped)
 
 
 def mean_loss(losses: Sequence[Any]) -> Any:

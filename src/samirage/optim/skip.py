@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from samirage.optim.host import is_at_hand
 from samirage.optim.ranks import local
+from samirage.sam.host import is_at_hand
 
 
 def drops_by_itself(base: Optimizer) -> bool:

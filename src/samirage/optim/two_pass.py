@@ -12,6 +12,7 @@ from torch import Tensor
 from samirage.optim.record import StepRecord
 from samirage.optim.shards import MeanOfShards, closures_of_shards, mean_loss, mean_record
 from samirage.optim.wrapper import Wrapper
+from samirage.sam.host import is_at_hand
 
 
 class Phase(Enum):
@@ -61,6 +62,10 @@ class TwoPass(Wrapper):
     @abstractmethod
     def _finish(self, record: StepRecord) -> None:
         """Let the base optimizer step, unless a gradient was not finite."""
+
+    @abstractmethod
+    def _create_state(self) -> None:
+        """Let the base optimizer create its state, while all gradients are zero."""
 
     @abstractmethod
     def _rest(self) -> None:
@@ -114,7 +119,7 @@ class TwoPass(Wrapper):
             if self._all_zero():
                 # So does torch.distributed.checkpoint call an optimizer, with learning rate 0, to give it its state. A
                 # zero gradient perturbs by zero; this is no step of the training, and does not count as one.
-                self.base.step()
+                self._create_state()
                 return None
             raise RuntimeError(
                 "step() has no gradient of a perturbed pass: give it a closure, or run a second forward and backward "
@@ -132,10 +137,10 @@ class TwoPass(Wrapper):
         self._in_closure = True
         try:
             for one in closures:
-                record, loss = self._passes(torch.enable_grad()(one), two_pass)
+                record, loss = self._passes(one, two_pass)
                 records.append(record)
                 losses.append(loss)
-                if record.skipped:
+                if is_at_hand(record.skipped) and record.skipped:
                     break
                 if self.shards > 1:
                     mean.take(self._params())
@@ -154,7 +159,8 @@ class TwoPass(Wrapper):
         self._before_closure()
         before = [] if self._old_grads else [(p, p.grad, p.grad._version) for p in self._params() if p.grad is not None]
         self._zeroed = False
-        loss = closure()
+        with torch.enable_grad():
+            loss = closure()
         if self._waiting is not None:  # the closure has made the perturbed pass itself
             return self._waiting, loss
         self._require_unperturbed("the end of the closure")
@@ -169,7 +175,10 @@ class TwoPass(Wrapper):
         # A copy, for the closure may write its next loss to the same storage, as a captured CUDA graph does.
         value = loss.detach().clone() if isinstance(loss, Tensor) else loss
         self._phase = Phase.PERTURBED
-        loss_plus = closure() if self._depart(drop_grads=True) else None
+        loss_plus = None
+        if self._depart(drop_grads=True):
+            with torch.enable_grad():
+                loss_plus = closure()
         record = self._come_back(value, loss_plus)
         self._enter_rest()
         return record, value if loss_plus is loss else loss

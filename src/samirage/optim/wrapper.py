@@ -45,7 +45,7 @@ class Wrapper(Optimizer, ABC):
 
     @abstractmethod
     def _own_state(self) -> dict[str, Any]:
-        """Return what to save besides the base optimizer's state: numbers under keys that begin with `sam_`."""
+        """Return what to save besides the base optimizer's state: numbers and texts under keys that begin `sam_`."""
 
     @abstractmethod
     def _load_own_state(self, own: dict[str, Any]) -> None:
@@ -103,7 +103,10 @@ class Wrapper(Optimizer, ABC):
         self.base.add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the base optimizer's state, with `"rho"` and SAM's step count `"sam_step"` in every group.
+        """Return the base optimizer's state, with `"rho"`, SAM's step count `"sam_step"` and its plan in every group.
+
+        The plan, `"sam_plan"`, says in words which steps perturb and how; a run that goes on with another one is
+        warned when it loads the state.
 
         Returns:
             A dictionary that `load_state_dict` accepts, SAM's and the base optimizer's. (The count stands in the

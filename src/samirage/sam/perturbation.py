@@ -17,6 +17,8 @@ from typing import Final, Literal, get_args
 import torch
 from torch import Tensor
 
+from samirage.sam.host import is_at_hand
+
 Variant = Literal["sam", "asam", "unnormalized"]
 VARIANTS: Final[tuple[Variant, ...]] = get_args(Variant)
 
@@ -52,7 +54,7 @@ def _accumulator(tensor: Tensor) -> torch.dtype:
 
 def _dot_accumulator(tensor: Tensor) -> torch.dtype:
     """Dtype for sums of products, whose terms are float32 already: a CPU would copy them all to widen them."""
-    large = tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.numel() >= _LARGE
+    large = is_at_hand(tensor) and tensor.dtype == torch.float32 and tensor.numel() >= _LARGE
     return torch.float32 if large else _accumulator(tensor)
 
 
@@ -69,7 +71,7 @@ def _fast_norm(tensor: Tensor, dim: int | None) -> Tensor:
 
 
 def _tensor_norm(tensor: Tensor, dim: int | None) -> Tensor:
-    if tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.numel() >= _LARGE:
+    if is_at_hand(tensor) and tensor.dtype == torch.float32 and tensor.numel() >= _LARGE:
         fast = _fast_norm(tensor, dim)
         if bool(((fast > _SAFE_NORM[0]) & (fast < _SAFE_NORM[1])).all()):
             return fast
@@ -79,7 +81,7 @@ def _tensor_norm(tensor: Tensor, dim: int | None) -> Tensor:
 
 def _is_short(tensor: Tensor) -> bool:
     """Tell whether a CPU sums the entries up fastest in float32, and exactly enough."""
-    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.numel() <= _STRETCH
+    return tensor.dtype == torch.float32 and is_at_hand(tensor) and tensor.numel() <= _STRETCH
 
 
 def _norms(tensors: Sequence[Tensor], batched: bool) -> Tensor:

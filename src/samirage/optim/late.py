@@ -1,26 +1,7 @@
-"""What the host may know of the numbers on a device without waiting for it."""
+"""Numbers that come from a device to the host while both work on."""
 
 import torch
 from torch import Tensor
-
-
-def is_at_hand(tensor: Tensor) -> bool:
-    """Tell whether a number can be read at no cost.
-
-    On an accelerator it can not: the host would wait until the device has done all that was queued before, and the
-    device would then wait for the host to queue more.
-
-    Args:
-        tensor: Any tensor.
-
-    Returns:
-        Whether it lies in the host's memory.
-
-    Example:
-        >>> is_at_hand(torch.ones(()))
-        True
-    """
-    return tensor.device.type == "cpu"
 
 
 class LateNumbers:
