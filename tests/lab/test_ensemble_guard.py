@@ -52,7 +52,7 @@ def test_every_member_is_guarded_as_on_its_own(path, name):
     settings, written_out = CASES[name]
     guard = Guard(kappa=KAPPA, shrink=SHRINK, growth=GROWTH)
     course = train(members(path), Recipe(steps=STEPS, lr=LR, rho=RHO, guard=guard, **settings))
-    rejected = course["rejected"].numpy()
+    rejected = (course["radius"].isfinite() & ~course["followed"]).numpy()
     for seed in range(SEEDS):
         losses, radii, rejections = guarded_loop(seed, **written_out)
         # Rounding of 1e-16 a step, amplified by no more than 1e4.
@@ -68,7 +68,7 @@ def test_every_member_is_guarded_as_on_its_own(path, name):
 @pytest.mark.parametrize("path", [MLPStack, ModuleStack])
 def test_no_step_that_is_followed_has_a_vanishing_shifted_gradient(path):
     course = train(members(path), Recipe(steps=200, lr=LR, rho=30.0, guard=Guard()))
-    followed = ~course["rejected"]
+    followed = course["followed"]
     assert followed.any()
     assert (course["shift_ratio"][followed] >= 0.5).all()
     assert (course["cosine"][followed] >= 0.5).all()
@@ -77,10 +77,41 @@ def test_no_step_that_is_followed_has_a_vanishing_shifted_gradient(path):
 def test_a_guard_that_never_speaks_changes_nothing():
     plain = train(members(MLPStack), Recipe(steps=30, lr=LR, rho=0.02))
     guarded = train(members(MLPStack), Recipe(steps=30, lr=LR, rho=0.02, guard=Guard()))
-    assert not guarded.pop("rejected").any()
-    plain.pop("rejected")
+    assert guarded["followed"].all()
     for name, values in plain.items():
         assert torch.equal(values, guarded[name]), name
+
+
+def test_a_warm_start_by_criterion_ends_for_every_member_after_its_own_probes():
+    warm_start = WarmStart(until="slope", probe_every=4, probes=2, kappa=0.8)
+    course = train(members(MLPStack), Recipe(steps=STEPS, lr=LR, rho=1.0, warm_start=warm_start))
+    ends = []
+    for seed in range(SEEDS):
+        params, x, labels = problem(seed)
+        onehot = np.eye(CLASSES)[labels]
+        agreed, end = 0, None
+        for step in range(STEPS):
+            loss, grads = reference.loss_and_grads(params, x, onehot)
+            assert course["loss"][step, seed].item() == pytest.approx(loss, rel=1e-9)
+            _, shifted = reference.loss_and_grads(reference.perturbed(params, grads, "sam", 1.0), x, onehot)
+            assert course["followed"][step, seed].item() == (end is not None)
+            direction = grads if end is None else shifted
+            if end is None and step % 4 == 3:
+                g, g_plus = (np.concatenate([a.ravel() for a in arrays]) for arrays in (grads, shifted))
+                sizes = np.linalg.norm(g), np.linalg.norm(g_plus)
+                agreed = agreed + 1 if g @ g_plus / sizes[0] >= 0.8 * max(sizes) else 0
+                end = step if agreed == 2 else None
+            params = [p - LR * d for p, d in zip(params, direction, strict=True)]
+        ends.append(end)
+    assert ends == [None, 7, 19]  # not all at once, or nothing was tested
+
+
+def test_a_warm_start_by_criterion_takes_two_passes_only_for_probes_until_it_is_over():
+    passes = []
+    warm_start = WarmStart(steps=20, until="slope", probe_every=5, probes=99)
+    recipe = Recipe(steps=25, lr=LR, rho=2.0, warm_start=warm_start)
+    train(members(MLPStack), recipe, lambda step, taken: passes.append(taken))
+    assert passes == [1, 1, 1, 1, 2] * 4 + [2] * 5
 
 
 def test_momentum_out_of_range_is_a_sentence():

@@ -112,14 +112,14 @@ class Digits:
         every = max(1, recipe.steps // min(points, _EVALUATIONS))
         accuracy: dict[int, Tensor] = {0: self._test_accuracy(members)}
 
-        def after_step(step: int) -> None:
+        def after_step(step: int, passes: int) -> None:
             done = step + 1
             if done % every == 0 or done == recipe.steps:
                 accuracy[done] = self._test_accuracy(members)
-            advance(2 if recipe.radius(step) > 0 else 1)
+            advance(passes)
 
         course = train(members, recipe, after_step)
-        rejected = course.pop("rejected")
+        followed = course.pop("followed")
         stride = -(-recipe.steps // points)
         final_loss = LOSSES[loss](members.logits(self.x), self.labels)
         results: dict[str, tuple[Any, NDArray[Any]]] = {}
@@ -132,7 +132,8 @@ class Digits:
             "diverged": ("seed", _numpy(~torch.isfinite(final_loss))),
         }
         if recipe.guard is not None:
-            results["rejections"] = ("seed", _numpy(rejected.sum(0)))
+            looked = course["radius"].isfinite()
+            results["rejections"] = ("seed", _numpy((looked & ~followed).sum(0)))
         coords = {
             "seed": np.array(seeds),
             "step": np.arange(0, recipe.steps, stride),

@@ -6,7 +6,7 @@ instead of 80 small programs. Members share the examples and the order of the ba
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import torch
@@ -86,7 +86,7 @@ class Recipe:
 
 
 def train(
-    members: AbstractStack, recipe: Recipe, after_step: Callable[[int], None] = lambda step: None
+    members: AbstractStack, recipe: Recipe, after_step: Callable[[int, int], None] = lambda step, passes: None
 ) -> dict[str, Tensor]:
     """Train all members of a stack, in place.
 
@@ -95,12 +95,13 @@ def train(
     Args:
         members: The networks with their training examples; `members.params` is updated.
         recipe: How to train.
-        after_step: Called after every step with its number; an exception that it raises ends the training.
+        after_step: Called after every step with its number and the passes that it took; an exception that it raises
+            ends the training.
 
     Returns:
         For each of `FIGURES` its course, shape (steps, S), in the dtype and on the device of the parameters; and
-        `rejected`, whether the guard rejected the step, boolean. The figures of a step are those at the parameters
-        before it.
+        `followed`, whether the member followed `g⁺`, boolean: not in plain steps, in the probes of a warm start, and
+        where its guard rejected the step. The figures of a step are those at the parameters before it.
 
     Example:
         >>> from samirage.lab.models import MLP, softmax_squared
@@ -112,14 +113,14 @@ def train(
     training = _Training(members, recipe)
     like = training.like
     course = like.new_empty(len(FIGURES), recipe.steps, len(like))
-    rejected = torch.zeros(recipe.steps, len(like), dtype=torch.bool, device=like.device)
+    followed = torch.zeros(recipe.steps, len(like), dtype=torch.bool, device=like.device)
     for step, rows in zip(range(recipe.steps), _batches(members.size, recipe, like.device), strict=False):
-        radius = recipe.radius(step)
-        figures = training.sam_step(rows, radius, rejected[step]) if radius > 0 else training.plain_step(rows)
+        radius = training.radius(step)
+        figures = training.plain_step(rows) if radius == 0 else training.sam_step(step, rows, radius, followed[step])
         for row, name in zip(course, FIGURES, strict=True):
             row[step] = getattr(figures, name)
-        after_step(step)
-    return {**dict(zip(FIGURES, course, strict=True)), "rejected": rejected}
+        after_step(step, 1 if radius == 0 else 2)
+    return {**dict(zip(FIGURES, course, strict=True)), "followed": followed}
 
 
 class _Training:
@@ -129,15 +130,25 @@ class _Training:
         self._members, self._recipe = members, recipe
         self._params = members.params
         self._grads = [torch.empty_like(p) for p in self._params]
-        self.like = self._params[0].reshape(len(self._params[0]), -1)[:, 0].detach().clone()
-        self._guard_state: GuardState | None = (
-            None if recipe.guard is None else recipe.guard.begin(norm(self._params, batched=True))
-        )
+        self.like = norm(self._params, batched=True).to(self._params[0])
+        precise = norm(self._params, batched=True)
+        self._guard_state: GuardState | None = None if recipe.guard is None else recipe.guard.begin(precise)
+        warm_start = recipe.warm_start
+        self._criterion = warm_start if warm_start is not None and warm_start.until is not None else None
+        self._agreed = None if self._criterion is None else self._criterion.begin(precise)
+        self._some_are_over = False
         # Where g is needed beyond pass 1, g⁺ has buffers of its own; otherwise it takes the place of g, for what the
         # step touches should fit into the cache.
-        keeps_grads = recipe.guard is not None or recipe.variant == "asam"
+        keeps_grads = recipe.guard is not None or self._criterion is not None or recipe.variant == "asam"
         self._grads_plus = [torch.empty_like(g) for g in self._grads] if keeps_grads else self._grads
         self._velocity = [torch.zeros_like(p) for p in self._params] if recipe.momentum else None
+
+    def radius(self, step: int) -> float:
+        """Return the radius of a step, before the guard; 0 if it takes one pass, for no member looks."""
+        criterion = self._criterion
+        if criterion is not None and (self._some_are_over or criterion.probes_at(step)):
+            return replace(self._recipe, warm_start=None).radius(step)
+        return self._recipe.radius(step)
 
     def plain_step(self, rows: Tensor | None) -> StepFigures:
         loss = self._members.loss_and_grads(self._params, self._grads, rows)
@@ -145,8 +156,8 @@ class _Training:
         self._move_along(self._grads)
         return figures
 
-    def sam_step(self, rows: Tensor | None, rho: float, rejected: Tensor) -> StepFigures:
-        """Take a SAM step, and write into `rejected` which members' guards did not follow it."""
+    def sam_step(self, step: int, rows: Tensor | None, rho: float, followed: Tensor) -> StepFigures:
+        """Take a step of two passes, and write into `followed` which members followed the shifted gradient."""
         members, params, grads, state = self._members, self._params, self._grads, self._guard_state
         loss = members.loss_and_grads(params, grads, rows)
         radius = rho if state is None else rho * state.factor
@@ -167,14 +178,26 @@ class _Training:
             batched=True,
         )
         direction = self._grads_plus
-        if self._recipe.guard is not None and state is not None:
-            accepted = self._recipe.guard.accepts(figures)
-            self._guard_state = self._recipe.guard.after(state, accepted)
-            torch.logical_not(accepted, out=rejected)
+        self._judge(step, figures, followed)
+        if direction is not grads:
             for g_plus, g in zip(direction, grads, strict=True):
-                torch.where(accepted.view(-1, *[1] * (g.dim() - 1)), g_plus, g, out=g_plus)
+                torch.where(followed.view(-1, *[1] * (g.dim() - 1)), g_plus, g, out=g_plus)
         self._move_along(direction)
         return figures
+
+    def _judge(self, step: int, figures: StepFigures, followed: Tensor) -> None:
+        """Write which members follow the shifted gradient: those whose warm start is over and whose guard agrees."""
+        guard, criterion = self._recipe.guard, self._criterion
+        followed.fill_(True)
+        if criterion is not None and self._agreed is not None and criterion.covers(step):
+            torch.logical_and(followed, criterion.is_over(self._agreed), out=followed)
+            if criterion.probes_at(step):
+                self._agreed = criterion.after_probe(self._agreed, figures)
+                self._some_are_over = bool(criterion.is_over(self._agreed).any())
+        if guard is not None and self._guard_state is not None:
+            accepted = guard.accepts(figures)
+            self._guard_state = guard.after(self._guard_state, accepted)
+            torch.logical_and(followed, accepted, out=followed)
 
     def _move_along(self, direction: list[Tensor]) -> None:
         if self._velocity is not None:

@@ -297,7 +297,7 @@ def check_lengths(*policies: object, steps: int | None = None) -> None:
         raise ValueError(f"the length of the training was given as {told}: make them agree")
     end = min([total for _, total in known] + ([] if steps is None else [steps]), default=None)
     for policy in policies:
-        if isinstance(policy, WarmStart) and end is not None and policy.length > end:
+        if isinstance(policy, WarmStart) and end is not None and (policy.length or 0) > end:
             raise ValueError(
                 f"the warm start of {policy.length} steps is longer than the training of {end} steps: shorten it"
             )
