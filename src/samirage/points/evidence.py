@@ -116,13 +116,14 @@ def evidence(f: Smooth, x: Tensor, rho: float, *, found_by: tuple[str, ...] = ()
     )
 
 
-def kind_of(lowest: float, highest: float, unit: float) -> Status:
+def kind_of(lowest: float, highest: float, unit: float, *, tolerance: float = _ZERO_MODE) -> Status:
     """Name a hallucinated point by the extreme curvatures of `f` at `x⁺`.
 
     Args:
         lowest: Smallest eigenvalue of `H⁺`.
         highest: Largest eigenvalue of `H⁺`.
         unit: A curvature to compare with: `‖g‖/rho`.
+        tolerance: Relative size below which a curvature counts as 0.
 
     Returns:
         The kind.
@@ -132,9 +133,9 @@ def kind_of(lowest: float, highest: float, unit: float) -> Status:
         (<Status.HALLUCINATED_SADDLE: 'hallucinated saddle'>, <Status.HALLUCINATED_PLATEAU: 'hallucinated plateau'>)
     """
     largest = max(abs(lowest), abs(highest))
-    if largest <= _ZERO_MODE * unit:
+    if largest <= tolerance * unit:
         return Status.HALLUCINATED_PLATEAU
-    return Status.HALLUCINATED_SADDLE if lowest < -_ZERO_MODE * largest else Status.HALLUCINATED_MINIMIZER
+    return Status.HALLUCINATED_SADDLE if lowest < -tolerance * largest else Status.HALLUCINATED_MINIMIZER
 
 
 def attraction(mu: Tensor) -> tuple[bool, float]:

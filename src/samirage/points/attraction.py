@@ -1,0 +1,79 @@
+"""Whether a point attracts SAM, decided from eigenvalues of `M` that are known up to residuals."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from samirage.points.spectrum import Spectrum
+from samirage.sam import max_stable_lr, multipliers
+
+
+@dataclass(frozen=True)
+class Attraction:
+    """The verdict.
+
+    Attributes:
+        attracts: Whether steps at the learning rate come back; None if undecided.
+        max_stable_lr: Learning rate below which they do; 0 where none does, None if undecided.
+        contraction: Largest `|z|` of the multipliers of one step, zero modes left out; None without a learning rate.
+        zero_modes: Number of eigenvalues that count as 0.
+        residual: Largest residual, relative to the largest eigenvalue.
+        reason: Why it is undecided; empty if it is not.
+    """
+
+    attracts: bool | None
+    max_stable_lr: float | None
+    contraction: float | None
+    zero_modes: int
+    residual: float
+    reason: str
+
+
+def decide(mu: Spectrum, *, lr: float | None, momentum: float, tolerance: float) -> Attraction:
+    """Decide on attraction: all `mu` but zero modes must lie right of 0, and the learning rate below their bounds.
+
+    Args:
+        mu: Eigenvalues of `M` with their residuals.
+        lr: Learning rate, or None for small steps.
+        momentum: Coefficient of the heavy ball.
+        tolerance: Size, relative to the largest eigenvalue, below which one counts as 0, and residual that is allowed.
+
+    Returns:
+        The verdict.
+
+    Example:
+        >>> mu = Spectrum(torch.tensor([4.0, 1.0, 1e-12]) + 0j, torch.zeros(3), products=0)
+        >>> verdict = decide(mu, lr=0.3, momentum=0.0, tolerance=1e-6)
+        >>> verdict.attracts, verdict.max_stable_lr, verdict.zero_modes
+        (True, 0.5, 1)
+    """
+    sizes = mu.values.abs()
+    scale = float(sizes.max())
+    counted = mu.values[sizes > tolerance * scale]
+    zero_modes = len(mu.values) - len(counted)
+    residual = float(mu.residuals.max()) / scale if scale > 0 else 0.0
+    contraction = None
+    if lr is not None and len(counted):
+        contraction = float(multipliers(counted, lr=lr, momentum=momentum).abs().max())
+
+    def verdict(attracts: bool | None, bound: float | None, reason: str = "") -> Attraction:
+        return Attraction(attracts, bound, contraction, zero_modes, residual, reason)
+
+    if not len(counted):
+        return verdict(None, None, "all eigenvalues of M vanish, so that attraction depends on higher derivatives")
+    sound = mu.residuals <= tolerance * scale
+    if bool((sound & (mu.values.real < -tolerance * scale)).any()):
+        return verdict(False, 0.0)
+    if not bool(sound.all()):
+        return verdict(None, None, f"the residual of an eigenvalue of M, {residual:.1e}, exceeds the tolerance")
+    if bool((counted.real <= tolerance * scale).any()):
+        return verdict(None, None, "an eigenvalue of M lies on the imaginary axis, as far as the tolerance tells")
+    bound = _bound(counted, momentum)
+    if lr is not None and abs(lr / bound - 1) <= tolerance:
+        return verdict(None, bound, "the learning rate is the largest stable one, as far as the tolerance tells")
+    return verdict(lr is None or lr < bound, bound)
+
+
+def _bound(mu: Tensor, momentum: float) -> float:
+    return float(max_stable_lr(mu.to(torch.complex128), momentum=momentum).min())

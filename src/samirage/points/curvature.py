@@ -1,0 +1,186 @@
+"""All the spectra at a point that a certificate reports: of both Hessians, of the level set, of `A` and of `M`.
+
+Few parameters: the matrices are formed and solved. Many: products only, see `samirage.points.spectrum`.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from samirage.points.spectrum import (
+    Spectrum,
+    VectorMap,
+    dense_spectrum,
+    leading_spectrum,
+    random_start,
+    symmetric_ends,
+)
+from samirage.sam import Jacobian
+
+_LEADING, _LEFTMOST = 4, 2
+_PROBES: Final = 3  # random vectors that measure the asymmetry: to about 1/sqrt(3·d)
+
+
+@dataclass(frozen=True, eq=False)
+class Curvature:
+    """Spectra at a point, on the CPU.
+
+    Attributes:
+        hessian: Smallest and largest eigenvalue of `H`.
+        hessian_plus: Those of `H⁺`.
+        tangent: Eigenvalues of `P·H·P` on the tangent space of the level set, ascending: all, or the two ends.
+        a: Eigenvalues of `A`: on the tangent space for plain SAM, else of the whole; all, or the two ends.
+        mu: Eigenvalues of `M`, by decreasing size: all, or the largest and the leftmost.
+        symmetric_residual: Largest residual among those of `H`, `H⁺` and `P·H·P`, relative to each one's size.
+        asymmetry: `‖M − Mᵀ‖/(2·‖M‖)`, Frobenius norms.
+        complete: Whether all eigenvalues are there.
+        products: Hessian-vector products that it took.
+    """
+
+    hessian: Tensor
+    hessian_plus: Tensor
+    tangent: Tensor
+    a: Tensor
+    mu: Spectrum
+    symmetric_residual: float
+    asymmetry: float
+    complete: bool
+    products: int
+
+
+def dense_curvature(jacobian: Jacobian, hessian: Tensor, hessian_plus: Tensor) -> Curvature:
+    """Compute all spectra from the two Hessians.
+
+    Args:
+        jacobian: The point, its gradient and the settings; its products are not used.
+        hessian: `H`, shape (d, d).
+        hessian_plus: `H⁺`, shape (d, d).
+
+    Returns:
+        The spectra, complete.
+    """
+    dim = len(hessian)
+    x, grad = jacobian.x.to("cpu", torch.float64), jacobian.grad.to("cpu", torch.float64)
+    h, h_plus = hessian.to("cpu", torch.float64), hessian_plus.to("cpu", torch.float64)
+    # Products with all rows of the identity at once; the Hessians are symmetric.
+    rows = replace(
+        jacobian, x=x.expand(dim, dim), grad=grad.expand(dim, dim), hvp=lambda v: v @ h, hvp_plus=lambda v: v @ h_plus
+    )
+    identity = torch.eye(dim, dtype=torch.float64)
+    m = rows.update(identity).mT
+    frame = torch.linalg.qr(torch.cat([(grad / grad.norm())[:, None], identity], 1)).Q[:, 1:]
+    tangent = torch.linalg.eigvalsh(frame.mT @ h @ frame)
+    size = torch.linalg.matrix_norm(m)
+    return Curvature(
+        hessian=_ends(torch.linalg.eigvalsh(h)),
+        hessian_plus=_ends(torch.linalg.eigvalsh(h_plus)),
+        tangent=tangent,
+        a=_of_tangent(jacobian, tangent)
+        if jacobian.variant == "sam"
+        else dense_spectrum(rows.perturbed(identity).mT).values,
+        mu=dense_spectrum(m),
+        symmetric_residual=0.0,
+        asymmetry=float(torch.linalg.matrix_norm(m - m.mT) / (2 * size)) if size > 0 else 0.0,
+        complete=True,
+        products=2 * dim,
+    )
+
+
+def iterative_curvature(jacobian: Jacobian, *, tolerance: float, seed: int) -> Curvature:
+    """Compute the ends of all spectra from products alone.
+
+    Args:
+        jacobian: The SAM map, linearized.
+        tolerance: Residual at which to stop, relative to the largest eigenvalue.
+        seed: Seed of the start vectors.
+
+    Returns:
+        The spectra, their ends only.
+    """
+    counted = _Counted(jacobian)
+    start = random_start(jacobian.x, seed)
+    u = jacobian.grad / torch.linalg.vector_norm(jacobian.grad)
+
+    def off(v: Tensor) -> Tensor:
+        return torch.sub(v, u * torch.dot(u, v))
+
+    hessian = symmetric_ends(counted.here, start, tolerance=tolerance)
+    hessian_plus = symmetric_ends(counted.there, start, tolerance=tolerance)
+    # On u itself P·H·P is 0, which may lie outside its other eigenvalues; a value from among them hides there.
+    level = off(start) / torch.linalg.vector_norm(off(start))
+    inside = torch.dot(level, counted.here(level))
+    tangent = symmetric_ends(
+        lambda v: off(counted.here(off(v))) + inside * torch.dot(u, v) * u, level, tolerance=tolerance
+    )
+    if jacobian.variant == "sam":
+        a = _of_tangent(jacobian, tangent.values)
+    elif jacobian.variant == "unnormalized":
+        a = 1 + jacobian.rho * hessian.values
+    else:
+        top, left = leading_spectrum(counted.own.perturbed, start, leading=1, leftmost=1, tolerance=tolerance)
+        a = torch.cat([left.values[:1], top.values[:1]])
+    leading, leftmost = leading_spectrum(
+        counted.own.update, start, leading=_LEADING, leftmost=_LEFTMOST, tolerance=tolerance
+    )
+    return Curvature(
+        hessian=hessian.values,
+        hessian_plus=hessian_plus.values,
+        tangent=tangent.values,
+        a=a,
+        mu=_merged(leading, leftmost, tolerance),
+        symmetric_residual=max(_relative(s) for s in (hessian, hessian_plus, tangent)),
+        asymmetry=_asymmetry(counted.own, start, seed),
+        complete=False,
+        products=counted.products,
+    )
+
+
+class _Counted:
+    """A Jacobian whose Hessian products are counted."""
+
+    def __init__(self, jacobian: Jacobian) -> None:
+        self.products = 0
+        self.here, self.there = self._counting(jacobian.hvp), self._counting(jacobian.hvp_plus)
+        self.own = replace(jacobian, hvp=self.here, hvp_plus=self.there)
+
+    def _counting(self, product: VectorMap) -> VectorMap:
+        def counting(v: Tensor) -> Tensor:
+            self.products += 1
+            return product(v)
+
+        return counting
+
+
+def _ends(values: Tensor) -> Tensor:
+    return values[[0, -1]]
+
+
+def _of_tangent(jacobian: Jacobian, tangent: Tensor) -> Tensor:
+    return tangent * (jacobian.rho / float(torch.linalg.vector_norm(jacobian.grad))) + 1
+
+
+def _relative(spectrum: Spectrum) -> float:
+    size = float(spectrum.values.abs().max())
+    return float(spectrum.residuals.max()) / size if size > 0 else 0.0
+
+
+def _merged(leading: Spectrum, leftmost: Spectrum, tolerance: float) -> Spectrum:
+    """Put both together, without those of the leftmost that are among the leading."""
+    near = tolerance * leading.values.abs().max()
+    new = torch.tensor([bool(((v - leading.values).abs() > near).all()) for v in leftmost.values], dtype=torch.bool)
+    values = torch.cat([leading.values, leftmost.values[new]])
+    residuals = torch.cat([leading.residuals, leftmost.residuals[new]])
+    order = values.abs().argsort(descending=True, stable=True)
+    return Spectrum(values[order], residuals[order], leading.products + leftmost.products)
+
+
+def _asymmetry(jacobian: Jacobian, like: Tensor, seed: int) -> float:
+    apart = whole = 0.0
+    for probe in range(_PROBES):
+        v = random_start(like, seed + 1 + probe)
+        forth, back = jacobian.update(v), jacobian.update_transpose(v)
+        apart += float((forth - back).square().sum())
+        whole += float(forth.square().sum())
+    return (apart / whole) ** 0.5 / 2 if whole > 0 else 0.0
