@@ -31,6 +31,21 @@ def local(tensor: Tensor) -> Tensor:
     return part
 
 
+def home(param: Tensor) -> tuple[Any, float]:
+    """Tell where a parameter lives.
+
+    Args:
+        param: The parameter.
+
+    Returns:
+        The mesh of ranks over which it is sharded, None if it is not; and how many ranks hold each of its entries.
+    """
+    if not _is_sharded(param):
+        return None, 1.0
+    mesh, placements = param.device_mesh, param.placements  # type: ignore[attr-defined]
+    return mesh, math.prod(mesh.size(i) for i, placement in enumerate(placements) if placement.is_replicate())
+
+
 class Sums:
     """Inner products over all entries of a list of parameters, whichever ranks hold them.
 
@@ -39,16 +54,8 @@ class Sums:
     """
 
     def __init__(self, params: Iterable[Tensor]) -> None:
-        self._homes = [self._home(p) for p in params]
+        self._homes = [home(p) for p in params]
         self.spread = any(mesh is not None for mesh, _ in self._homes)
-
-    @staticmethod
-    def _home(param: Tensor) -> tuple[Any, float]:
-        """The mesh of ranks over which the parameter is sharded, and how many of them hold each of its entries."""
-        if not _is_sharded(param):
-            return None, 1.0
-        mesh, placements = param.device_mesh, param.placements  # type: ignore[attr-defined]
-        return mesh, math.prod(mesh.size(i) for i, placement in enumerate(placements) if placement.is_replicate())
 
     def __call__(self, *pairs: tuple[Sequence[Tensor], Sequence[Tensor]]) -> Tensor:
         """Return the inner product of each pair of lists.

@@ -23,6 +23,7 @@ from samirage.sam.edge import sam_edge
 from samirage.sam.figures import StepFigures, agreement, is_at_hallucinated_point, plain_figures, step_figures
 from samirage.sam.gsam import GSAM
 from samirage.sam.guard import Guard, GuardState
+from samirage.sam.lanczos import extreme_eigenvalues
 from samirage.sam.looksam import LookSAM
 from samirage.sam.map import (
     Jacobian,
@@ -84,6 +85,7 @@ __all__ = [
     "displacement_product",
     "displacement_transpose_product",
     "dot",
+    "extreme_eigenvalues",
     "factor_at",
     "is_at_hallucinated_point",
     "max_stable_lr",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from samirage.sam.figures import StepFigures
 
-_BLOCKS = 8  # parts of a window between which the loss is compared
+_PARTS = 8  # of a window, between which the loss is compared
 _MIN_STEPS = 8  # below which a trend, or a mean of vectors, says nothing
 _RESOLVED = 0.5  # share of ‖ḡ‖² that two disjoint halves of the window must agree on for ḡ to be more than noise
 _ROUNDINGS = 100.0  # how many roundings a part of a vector must exceed to be measured
@@ -30,8 +30,8 @@ class CourseFigures:
         perturbed_share: Share of the steps that took two passes.
         finite_share: Share of the steps whose gradients were finite, and whose loss was finite where it is known.
         loss: Median of `f` over all steps.
-        loss_trend: Change of `f` over the window, as the straight line through the medians of 8 blocks has it, over the
-            larger of `|f|` and `|f⁺ − f|`; 0 where it is less than twice its standard error.
+        loss_trend: Change of `f` over the window over the larger of `|f|` and `|f⁺ − f|`; 0 where it is less than three
+            times its standard error. It is that of the straight line through tapered means of 8 parts of the window.
         loss_drop: How far `f` is below its value early in the run, over the larger of that value and `|f⁺ − f|`.
         grad_fraction: Median of `‖g‖` over its value early in the run.
         grad_plus_fraction: Median of `‖g⁺‖` over the early `‖g‖`.
@@ -77,6 +77,7 @@ class MotionFigures:
         grad_coherence: `C0 = ‖ḡ‖/mean‖g‖`: 1 where the loss has one slope all along.
         mean_grad_ratio: `D0 = ‖ḡ‖/mean‖d‖`: near 0 where the steps cancel because they go back and forth across a
             critical point.
+        mean_shift_ratio: `‖d̄‖/‖ḡ‖`: as `r`, but for the mean vectors, in which noise and bouncing cancel.
         descent_efficiency: `e = <ḡ, d̄>/‖ḡ‖²`: about 1 in healthy runs, 0 where a run stands on a slope.
             Measured from two disjoint sets of steps, `(<ḡ_A, d̄_B> + <ḡ_B, d̄_A>)/(2<ḡ_A, ḡ_B>)`, so that the noise of
             minibatches is not taken for slope. NaN where `<ḡ_A, ḡ_B>` is less than half of `‖ḡ‖²`, and is mostly noise.
@@ -89,6 +90,7 @@ class MotionFigures:
     motion_coherence: Tensor
     grad_coherence: Tensor
     mean_grad_ratio: Tensor
+    mean_shift_ratio: Tensor
     descent_efficiency: Tensor
     transverse_cosine: Tensor
 
@@ -105,13 +107,14 @@ class MotionProducts:
             the step before (NaN at the first); shape (n, 6) or (n, 6, S).
         sums: All inner products between the sums of `g` over A and B, and of `d` over A and B, in this order; shape
             (4, 4) or (4, 4, S).
-        counts: Number of steps in A and in B.
+        counts: Number of steps in A and in B whose vectors were finite, and are in the sums; shape (2,) or (2, S). The
+            products of the others are NaN.
         eps: Relative rounding error of the vectors.
     """
 
     steps: Tensor
     sums: Tensor
-    counts: tuple[int, int]
+    counts: Tensor
     eps: float
 
 
@@ -175,18 +178,24 @@ def _share(flags: Tensor, among: Tensor) -> Tensor:
 
 
 def _significant_change(loss: Tensor) -> Tensor:
-    """Change along the fitted straight line; 0 within two standard errors; NaN where the loss is not known."""
-    blocks = min(_BLOCKS, len(loss) // 2)
-    if blocks < _BLOCKS // 2:
+    """Change along the fitted straight line; 0 within three standard errors; NaN where the loss is not known."""
+    if len(loss) < 2 * _PARTS:
         return torch.full_like(loss[0], torch.nan)
-    medians = torch.stack([block.nanmedian(0).values for block in loss.tensor_split(blocks)])
-    place = torch.linspace(-0.5, 0.5, blocks, dtype=loss.dtype, device=loss.device)
-    place = place.view(-1, *[1] * (loss.dim() - 1))
+    # Half-overlapping Hann windows: a mean over some periods of an orbit that is not a whole number of them is off by
+    # far less than that over a box, and an orbit does not look like a trend.
+    half = len(loss) / (_PARTS + 1)
+    step = torch.arange(len(loss), dtype=loss.dtype, device=loss.device) + 0.5
+    centre = half * torch.arange(1, _PARTS + 1, dtype=loss.dtype, device=loss.device)
+    taper = (1 + ((step - centre[:, None]) / half).clamp(-1, 1).mul(torch.pi).cos()) / 2
+    flat = loss.reshape(len(loss), -1)
+    finite = flat.isfinite()
+    means = taper @ flat.where(finite, 0.0) / (taper @ finite.to(taper))
+    place = (centre - centre.mean())[:, None] / len(loss)
     spread = place.square().sum(0)
-    change = (place * medians).sum(0) / spread
-    residual = medians - medians.mean(0) - place * change
-    error = (residual.square().sum(0) / (blocks - 2) / spread).sqrt()
-    return torch.where(change.abs() < 2 * error, 0.0, change)
+    slope = (place * means).sum(0) / spread
+    residual = means - means.mean(0) - place * slope
+    error = (residual.square().sum(0) / (_PARTS - 2) / spread).sqrt()
+    return torch.where(slope.abs() < 3 * error, 0.0, slope).reshape(loss.shape[1:])
 
 
 def motion_figures(products: MotionProducts) -> MotionFigures:
@@ -202,25 +211,27 @@ def motion_figures(products: MotionProducts) -> MotionFigures:
         >>> g = torch.tensor([1.0, -1.0] * 8)  # one coordinate, bouncing; d = 3 g
         >>> before = torch.cat([torch.tensor([torch.nan]), 3 * g[:-1]])
         >>> steps = torch.stack([g * g, 9 * g * g, 3 * g * g, 3 * g * before, g * before, before**2], 1)
-        >>> figures = motion_figures(MotionProducts(steps, torch.zeros(4, 4), counts=(8, 8), eps=1e-7))
+        >>> counts = torch.tensor([8.0, 8.0])
+        >>> figures = motion_figures(MotionProducts(steps, torch.zeros(4, 4), counts, eps=1e-7))
         >>> figures.successive_cosine.item(), figures.motion_coherence.item()
         (-1.0, 0.0)
     """
-    n = sum(products.counts)
+    n_a, n_b = products.counts.to(products.sums)
+    n = n_a + n_b
+    n = n.where(n >= _MIN_STEPS, torch.nan)
     square_g, square_d, inner, turn, cross, square_before = products.steps.unbind(1)
-    if n < _MIN_STEPS:
-        return MotionFigures(*[torch.full_like(square_g.sum(0), torch.nan)] * 6)
     m = products.sums
     mean_grad = (m[0, 0] + 2 * m[0, 1] + m[1, 1]).clamp(min=0).sqrt() / n
     mean_step = (m[2, 2] + 2 * m[2, 3] + m[3, 3]).clamp(min=0).sqrt() / n
-    grad_norm, step_norm = square_g.sqrt().mean(0), square_d.sqrt().mean(0)
-    agreed = m[0, 1] / max(products.counts[0] * products.counts[1], 1)
+    grad_norm, step_norm = square_g.sqrt().nanmean(0), square_d.sqrt().nanmean(0)
+    agreed = m[0, 1] / (n_a * n_b)
     efficiency = (m[0, 3] + m[1, 2]) / (2 * m[0, 1])
     return MotionFigures(
         successive_cosine=(turn / (square_d * square_before).sqrt()).nanmedian(0).values,
         motion_coherence=mean_step / step_norm,
         grad_coherence=mean_grad / grad_norm,
         mean_grad_ratio=mean_grad / step_norm,
+        mean_shift_ratio=mean_step / mean_grad,
         descent_efficiency=efficiency.where(agreed >= _RESOLVED * mean_grad.square(), torch.nan),
         transverse_cosine=_transverse_cosine(square_g, square_d, inner, turn, cross, square_before, products.eps),
     )
@@ -235,4 +246,4 @@ def _transverse_cosine(
     floor = _ROUNDINGS * eps
     measured = (g > floor * square_g) & (d > floor * square_d)
     cosine = (along / (g * d).sqrt()).where(measured, torch.nan).nanmedian(0).values
-    return cosine.where(2 * measured.sum(0) >= len(g), torch.nan)
+    return cosine.where(2 * measured.sum(0) >= (~g.isnan()).sum(0), torch.nan)
