@@ -141,8 +141,10 @@ def test_steps_without_sam_are_the_base_optimizers_bit_for_bit(variant):
         assert not optimizer.record.perturbed
 
 
-def test_a_single_weight_has_nothing_orthogonal_and_reuses_no_rounding_error():
-    w, twin = (torch.tensor([1.7], requires_grad=True) for _ in range(2))
+@pytest.mark.parametrize("weights", [[1.7], [1.7, 0.3, -0.6]])
+def test_where_all_gradients_are_parallel_no_rounding_error_is_reused(weights):
+    a = torch.tensor([0.37, 0.11, 0.29])[: len(weights)]
+    w, twin = (torch.tensor(weights, requires_grad=True) for _ in range(2))
     optimizer = SAM(torch.optim.SGD([w], lr=0.01), rho=0.3, variant=LookSAM(k=4, alpha=100.0))
     sam = SAM(torch.optim.SGD([twin], lr=0.01), rho=0.3, every=4)
     for _ in range(9):
@@ -150,12 +152,12 @@ def test_a_single_weight_has_nothing_orthogonal_and_reuses_no_rounding_error():
 
             def closure(x=x, o=o):
                 o.zero_grad()
-                loss = (x**3 * 0.37).sum() + (0.1 * x).sum()
+                loss = (a @ x + 0.1).pow(3)
                 loss.backward()
                 return loss
 
             o.step(closure)
-        assert w.item() == twin.item()
+        assert w.tolist() == twin.tolist()
 
 
 @pytest.mark.parametrize("bad_pass", [1, 2])
