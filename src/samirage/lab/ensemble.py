@@ -12,7 +12,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from samirage.lab.stacked import AbstractStack
+from samirage.lab.stacked import AbstractMembers
+from samirage.monitor import Watch
 from samirage.sam import (
     VARIANTS,
     Guard,
@@ -86,7 +87,10 @@ class Recipe:
 
 
 def train(
-    members: AbstractStack, recipe: Recipe, after_step: Callable[[int, int], None] = lambda step, passes: None
+    members: AbstractMembers,
+    recipe: Recipe,
+    after_step: Callable[[int, int], None] = lambda step, passes: None,
+    watch: Watch | None = None,
 ) -> dict[str, Tensor]:
     """Train all members of a stack, in place.
 
@@ -97,6 +101,7 @@ def train(
         recipe: How to train.
         after_step: Called after every step with its number and the passes that it took; an exception that it raises
             ends the training.
+        watch: A batched watch, which sees every step and alters none.
 
     Returns:
         For each of `FIGURES` its course, shape (steps, S), in the dtype and on the device of the parameters; and
@@ -110,7 +115,7 @@ def train(
         >>> train(members, Recipe(steps=20, lr=0.1, rho=0.05))["shift_ratio"].shape
         torch.Size([20, 5])
     """
-    training = _Training(members, recipe)
+    training = _Training(members, recipe, watch)
     like = training.like
     course = like.new_empty(len(FIGURES), recipe.steps, len(like))
     followed = torch.zeros(recipe.steps, len(like), dtype=torch.bool, device=like.device)
@@ -126,8 +131,8 @@ def train(
 class _Training:
     """The steps of one training, and the buffers that they share."""
 
-    def __init__(self, members: AbstractStack, recipe: Recipe) -> None:
-        self._members, self._recipe = members, recipe
+    def __init__(self, members: AbstractMembers, recipe: Recipe, watch: Watch | None) -> None:
+        self._members, self._recipe, self._watch = members, recipe, watch
         self._params = members.params
         self._grads = [torch.empty_like(p) for p in self._params]
         self.like = norm(self._params, batched=True).to(self._params[0])
@@ -153,6 +158,8 @@ class _Training:
     def plain_step(self, rows: Tensor | None) -> StepFigures:
         loss = self._members.loss_and_grads(self._params, self._grads, rows)
         figures = plain_figures(loss=loss, grad_norm=norm(self._grads, batched=True))
+        if self._watch is not None:
+            self._watch.saw_plain_step(figures)
         self._move_along(self._grads)
         return figures
 
@@ -160,6 +167,8 @@ class _Training:
         """Take a step of two passes, and write into `followed` which members followed the shifted gradient."""
         members, params, grads, state = self._members, self._params, self._grads, self._guard_state
         loss = members.loss_and_grads(params, grads, rows)
+        if self._watch is not None:
+            self._watch.saw_gradient(grads)
         radius = rho if state is None else rho * state.factor
         perturbation = perturb(params, grads, radius, variant=self._recipe.variant, batched=True)
         # One buffer serves as e, then x⁺, then the realised x⁺ − x.
@@ -182,6 +191,8 @@ class _Training:
         if direction is not grads:
             for g_plus, g in zip(direction, grads, strict=True):
                 torch.where(followed.view(-1, *[1] * (g.dim() - 1)), g_plus, g, out=g_plus)
+        if self._watch is not None:
+            self._watch.saw_step(direction, figures)
         self._move_along(direction)
         return figures
 

@@ -7,6 +7,7 @@ near the speed limit of the hardware.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Final
 
 import torch
@@ -24,26 +25,16 @@ _DEVICE_CHUNK_ELEMENTS: Final = 256_000_000
 _ALIGNMENT: Final = 16
 
 
-class AbstractStack(ABC):
-    """S networks and their training examples, as a function of the networks' stacked parameters.
-
-    Args:
-        modules: At least one; all of one architecture, dtype and device. They are copied.
-        loss: The training loss, a mean over examples.
-        x: Training examples, shape (n, …).
-        labels: Class of each example, shape (n,).
+class AbstractMembers(ABC):
+    """S members with a loss each, as a function of their stacked parameters: what the ensemble engine trains.
 
     Attributes:
         params: The parameters, each of shape (S, …), to be updated in place.
-        size: Number of training examples.
+        size: Number of training examples, of which a batch may take some.
     """
 
     params: list[Tensor]
-
-    def __init__(self, modules: Sequence[nn.Module], loss: Loss, x: Tensor, labels: Tensor) -> None:
-        self._loss = loss
-        self._labels = labels
-        self.size = len(labels)
+    size: int
 
     @abstractmethod
     def loss_and_grads(self, params: list[Tensor], grads: list[Tensor], rows: Tensor | None = None) -> Tensor:
@@ -57,6 +48,36 @@ class AbstractStack(ABC):
         Returns:
             Shape (S,).
         """
+
+
+class AbstractStack(AbstractMembers):
+    """S networks and their training examples, as a function of the networks' stacked parameters.
+
+    Args:
+        modules: At least one; all of one architecture, dtype and device. They are copied.
+        loss: The training loss, a mean over examples.
+        x: Training examples, shape (n, …).
+        labels: Class of each example, shape (n,).
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], loss: Loss, x: Tensor, labels: Tensor) -> None:
+        self._loss = loss
+        self._labels = labels
+        self._skeleton = modules[0]
+        self.size = len(labels)
+
+    @abstractmethod
+    def states(self) -> list[dict[str, Tensor]]:
+        """Return the parameters of every member by name, in the shapes of the modules: copies."""
+
+    def modules(self) -> list[nn.Module]:
+        """Return the members as modules with their present parameters: copies."""
+        members = []
+        for state in self.states():
+            member = deepcopy(self._skeleton)
+            member.load_state_dict(state, strict=False)
+            members.append(member)
+        return members
 
     @abstractmethod
     def logits(self, x: Tensor) -> Tensor:
@@ -129,6 +150,7 @@ class ModuleStack(AbstractStack):
         super().__init__(modules, loss, x, labels)
         state, self._buffers = stack_module_state(list(modules))
         names, skeleton = list(state), modules[0]
+        self._names = names
         self.params = [state[name].detach().clone() for name in names]
         self._x = x
 
@@ -155,6 +177,11 @@ class ModuleStack(AbstractStack):
             total += weight * part_loss
             torch._foreach_add_(grads, part_grads, alpha=weight)
         return total
+
+    def states(self) -> list[dict[str, Tensor]]:
+        """Return the parameters of every member by name; see `AbstractStack`."""
+        named = [*zip(self._names, self.params, strict=True), *self._buffers.items()]
+        return [{name: tensor[i].clone() for name, tensor in named} for i in range(len(self.params[0]))]
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the outputs of every member at its current parameters; see `AbstractStack`."""
@@ -185,6 +212,7 @@ class MLPStack(AbstractStack):
     def __init__(self, modules: Sequence[nn.Module], loss: Loss, x: Tensor, labels: Tensor) -> None:
         super().__init__(modules, loss, x, labels)
         state, _ = stack_module_state(list(modules))
+        self._names = list(state)
         tensors = [t.detach() for t in state.values()]
         weights, biases = tensors[0::2], tensors[1::2]
         self._initial_first = torch.cat([weights[0], biases[0].unsqueeze(-1)], dim=-1)
@@ -257,11 +285,24 @@ class MLPStack(AbstractStack):
             (slope,) = torch.autograd.grad(loss.sum(), logits)
         return loss.detach(), slope
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Return the outputs of every member at its current parameters; see `AbstractStack`."""
+    def _full_first(self) -> Tensor:
+        """The first layer with all its inputs, the bias last."""
         first = self._initial_first.clone()
         first[:, :, self._live] = self.params[0][:, :, : len(self._live)]
-        params = [first, *self.params[1:]]
+        return first
+
+    def states(self) -> list[dict[str, Tensor]]:
+        """Return the parameters of every member by name; see `AbstractStack`."""
+        first = self._full_first()
+        tensors = [first[..., :-1], first[..., -1], *self.params[1:]]
+        return [
+            {name: tensor[i].clone() for name, tensor in zip(self._names, tensors, strict=True)}
+            for i in range(len(first))
+        ]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the outputs of every member at its current parameters; see `AbstractStack`."""
+        params = [self._full_first(), *self.params[1:]]
         parts = [self._forward(params, _with_constant(x[part]))[0] for part in _slices(len(x), self._rows)]
         return torch.cat([part.transpose(1, 2) for part in parts], dim=1)
 

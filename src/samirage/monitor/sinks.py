@@ -1,7 +1,9 @@
-"""Where the diagnoses of a run go: a file, a tracker. Each library is imported only when its sink is made.
+"""Where the diagnoses of a run go: memory, a file, a tracker.
 
-A sink is any object with a method `write(diagnosis)`. Those here log the figures under `sam/…` at the step of the
-diagnosis, and the status as text and as `sam/status_code`, its place in `samirage.Status`.
+A sink is any object with a method `write(diagnosis)`. Those for trackers are given the tracker's own object (a writer,
+a run, a logger), so that none of these libraries is imported here. They log the figures under `sam/…` at the step of
+the diagnosis, and the status as text where the tracker takes text, and as `sam/status_code`, its place in
+`samirage.Status`.
 """
 
 import json
@@ -9,7 +11,6 @@ import math
 from pathlib import Path
 from typing import Any, Protocol
 
-from samirage.errors import UserError, require
 from samirage.monitor.diagnosis import Diagnosis
 from samirage.sam import Status
 
@@ -78,19 +79,14 @@ class JSONLSink:
 
 
 class TensorBoardSink:
-    """Writes scalars, and the diagnosis as text, with torch's TensorBoard writer (package `tensorboard`).
+    """Writes scalars, and the diagnosis as text, to TensorBoard.
 
     Args:
-        writer: A `SummaryWriter`, or a folder for a new one.
-
-    Raises:
-        UserError: If tensorboard is not installed.
+        writer: A `torch.utils.tensorboard.SummaryWriter`, or an object with its `add_scalar` and `add_text`. It stays
+            the caller's to close.
     """
 
     def __init__(self, writer: Any) -> None:
-        if isinstance(writer, str | Path):
-            require("trackers", "tensorboard")
-            writer = require("trackers", "torch.utils.tensorboard").SummaryWriter(str(writer))
         self._writer = writer
 
     def write(self, diagnosis: Diagnosis) -> None:
@@ -99,28 +95,17 @@ class TensorBoardSink:
             self._writer.add_scalar(name, value, diagnosis.last_step)
         self._writer.add_text("sam/status", diagnosis.line, diagnosis.last_step)
 
-    def close(self) -> None:
-        """Flush and close the writer."""
-        self._writer.close()
-
 
 class WandbSink:
-    """Logs to a Weights & Biases run (package `wandb`).
+    """Logs to a run of Weights & Biases.
 
-    It does not set the tracker's own step, which belongs to the training loop, but logs the step as `sam/step`.
+    It leaves the tracker's own step, which belongs to the training loop, alone, and logs the step as `sam/step`.
 
     Args:
-        run: The run; by default the one that `wandb.init` has begun.
-
-    Raises:
-        UserError: If wandb is not installed, or no run has begun.
+        run: What `wandb.init` returned.
     """
 
-    def __init__(self, run: Any = None) -> None:
-        if run is None:
-            run = require("trackers", "wandb").run
-            if run is None:
-                raise UserError("there is no wandb run: begin one with wandb.init(project=…), or give it to WandbSink")
+    def __init__(self, run: Any) -> None:
         self._run = run
 
     def write(self, diagnosis: Diagnosis) -> None:
@@ -130,17 +115,14 @@ class WandbSink:
 
 
 class MLflowSink:
-    """Logs metrics, and the status as a tag, to the active MLflow run (package `mlflow`).
+    """Logs metrics, and the status as a tag, to the active run of MLflow.
 
     Args:
-        client: The module `mlflow`, or an object with its `log_metrics` and `set_tag`; by default the module.
-
-    Raises:
-        UserError: If mlflow is not installed.
+        client: The module `mlflow`, or an object with its `log_metrics` and `set_tag`.
     """
 
-    def __init__(self, client: Any = None) -> None:
-        self._client = require("trackers", "mlflow") if client is None else client
+    def __init__(self, client: Any) -> None:
+        self._client = client
 
     def write(self, diagnosis: Diagnosis) -> None:
         """Log a diagnosis."""
