@@ -3,7 +3,7 @@
 All speak the protocol `Smooth`, which is what `samirage.points` works on.
 """
 
-from samirage.landscape.analytic import AbstractFormula, AbstractFunction, Scalar
+from samirage.landscape.analytic import AbstractFormula, AbstractFunction, AbstractLeastSquares, Scalar
 from samirage.landscape.custom import SymPyFunction, TorchFunction
 from samirage.landscape.functions import BumpOnBowl, DoubleWell, Moat, MultiWell, Quadratic, Ring
 from samirage.landscape.objective import Objective
@@ -12,6 +12,7 @@ from samirage.landscape.smooth import Linearized, Smooth, sam_jacobian
 __all__ = [
     "AbstractFormula",
     "AbstractFunction",
+    "AbstractLeastSquares",
     "BumpOnBowl",
     "DoubleWell",
     "Linearized",

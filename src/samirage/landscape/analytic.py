@@ -162,3 +162,25 @@ class AbstractFormula(AbstractFunction):
     def _value(self, x: Tensor) -> Tensor:
         value: Tensor = self.formula(x.unbind(-1))
         return value
+
+
+class AbstractLeastSquares(AbstractFormula):
+    """An analytic function that is defined as a sum of squares: `f(x) = Σ_i r_i(x)²`.
+
+    Where all residuals vanish is a global minimizer, mostly one of a whole manifold of them.
+    """
+
+    @abstractmethod
+    def residuals(self, x: Sequence[Scalar]) -> Sequence[Scalar]:
+        """Return the residuals `r_i(x)`, at least one, in the arithmetic of the coordinates.
+
+        Args:
+            x: The d coordinates, each a `Scalar` of the same kind.
+        """
+
+    def formula(self, x: Sequence[Scalar]) -> Scalar:
+        """Return the sum of the squared residuals in the arithmetic of the coordinates."""
+        first, *others = [residual**2 for residual in self.residuals(x)]
+        for square in others:
+            first = first + square
+        return first

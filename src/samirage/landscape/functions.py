@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from samirage.landscape.analytic import AbstractFormula, Scalar
+from samirage.landscape.analytic import AbstractFormula, AbstractLeastSquares, Scalar
 
 _MAX_WELLS_DIM: Final = 6  # 3^6 critical points are still a list that one can read
 
@@ -349,7 +349,7 @@ class MultiWell(AbstractFormula):
         return [_point(c) for c in candidates if 0 < c.count(0.0) < self.dim]
 
 
-class Moat(AbstractFormula):
+class Moat(AbstractLeastSquares):
     """An egg-shaped curve of minimizers around an isolated maximizer, without symmetry about it.
 
     `f(x, y) = (h(x, y) − 1)²/4` with the convex `h(x, y) = 2·(exp(skew·x) − skew·x − 1)/(skew·width)² + (y/height)²`:
@@ -380,12 +380,12 @@ class Moat(AbstractFormula):
         """Two coordinates."""
         return 2
 
-    def formula(self, x: Sequence[Scalar]) -> Scalar:
-        """Return `(h − 1)²/4` in the arithmetic of the coordinates."""
+    def residuals(self, x: Sequence[Scalar]) -> Sequence[Scalar]:
+        """Return `(h − 1)/2`, whose square is `f`, in the arithmetic of the coordinates."""
         a, b = x
         slanted = a * self._skew
         h = (slanted.exp() - slanted - 1) * (2 / (self._skew * self._width) ** 2) + b**2 * (1 / self._height**2)
-        return (h - 1) ** 2 / 4
+        return [(h - 1) / 2]
 
     @property
     def minimizers(self) -> list[Tensor]:
