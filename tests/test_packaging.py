@@ -81,7 +81,8 @@ def imports(path: Path) -> Iterator[str]:
 
 def test_everything_imported_is_declared() -> None:
     of_module = packages_distributions()
-    declared = {canonicalize_name(requirement.name) for requirement in [*HARD, *EXTRAS["lab"]]}
+    needed = [requirement for extra in EXTRAS.keys() - {"bench", "dev"} for requirement in EXTRAS[extra]]
+    declared = {canonicalize_name(requirement.name) for requirement in [*HARD, *needed]}
     for path in sorted((ROOT / "src").rglob("*.py")):
         for module in set(imports(path)) - sys.stdlib_module_names - {"samirage"}:
             owners = {canonicalize_name(name) for name in of_module.get(module, [module])}
@@ -192,3 +193,14 @@ def test_command_says_which_extra_is_missing(minimal_python: Path, tmp_path: Pat
     assert "pip install 'samirage[lab]'" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [("lightning", "pytorch_lightning"), ("transformers", "transformers")],
+)
+def test_trainer_says_which_extra_is_missing(minimal_python: Path, module: str, package: str) -> None:
+    done = run_minimal(minimal_python, "-c", f"import samirage.trainers.{module}")
+    sentence = f"This needs '{package}', which is not installed: run `pip install 'samirage[{module}]'`."
+    assert done.stderr.splitlines()[-1] == f"samirage.errors.UserError: {sentence}"

@@ -1,4 +1,4 @@
-"""Closures as trainers write them: that make the perturbed pass themselves, or do not zero; and look-alikes of SAM."""
+"""Closures as trainers write them: with the perturbed pass inside, or without zeroing; Lightning's look-alike of SAM."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from problems import Cubic, take
 from torch import nn
 
-from samirage import SAM
+from samirage import SAM, WarmStart
 
 
 def sam(problem, **options):
@@ -181,22 +181,31 @@ def test_a_step_of_one_pass_may_add_to_earlier_gradients():
     assert optimizer.record.grad_norm.item() == pytest.approx(expected, rel=1e-12)
 
 
-class LookAlike:
-    """As Lightning's wrapper does it: of a class that inherits from SAM's, with nothing of its own."""
+class LightningOptimizer:
+    """As Lightning does it: the class inherits from the optimizer's, the object has nothing of it."""
 
     def __init__(self, optimizer):
         self.inner = optimizer
-        self.__class__ = type("LookAlike", (LookAlike, type(optimizer)), {})
+        self.__class__ = type("LightningSAM", (LightningOptimizer, type(optimizer)), {})
+
+    def step(self, closure=None):
+        return self.inner.step(closure)
 
     def __getattr__(self, name):
         return getattr(self.inner, name)
 
 
-@pytest.mark.parametrize("call", [lambda o: o.perturbed().__enter__(), lambda o: o.first_step()])
-def test_a_look_alike_of_the_optimizer_is_refused(call):
-    problem = Cubic()
-    wrapped = LookAlike(sam(problem))
-    problem.backward()
-    with pytest.raises(RuntimeError, match="belongs to the optimizer, not to the LookAlike around it"):
-        call(wrapped)
-    assert wrapped.record is None
+@pytest.mark.parametrize("style", ["closure", "perturbed", "first_second"])
+def test_a_look_alike_of_the_optimizer_works_on_the_optimizer_inside(style):
+    ours, theirs = Cubic(), Cubic()
+    inner, other = sam(ours, warm_start=WarmStart(steps=2)), sam(theirs, warm_start=WarmStart(steps=2))
+    wrapped = LightningOptimizer(inner)
+    assert isinstance(wrapped, SAM)
+    for _ in range(4):
+        assert wrapped.two_pass == other.two_pass
+        take(style, wrapped, ours)
+        take("closure", other, theirs)
+        np.testing.assert_array_equal(ours.flat(), theirs.flat())
+        assert wrapped.record is inner.record
+    assert wrapped.record.perturbed
+    assert wrapped.state_dict()["param_groups"] == other.state_dict()["param_groups"]

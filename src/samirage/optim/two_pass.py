@@ -102,7 +102,8 @@ class TwoPass(Wrapper):
             if self._phase is Phase.RETURNED:
                 raise RuntimeError(
                     "step(closure) would lose the gradient of the perturbed pass: after perturbed() call step() "
-                    "without a closure, or zero_grad() to drop that gradient"
+                    "without a closure (Lightning always gives one; there call step(closure) alone, which makes both "
+                    "passes), or zero_grad() to drop that gradient"
                 )
             return self._step_with(closure)
         if self._phase is Phase.RETURNED:
@@ -346,11 +347,6 @@ class TwoPass(Wrapper):
             raise RuntimeError(f"{call} is not possible while the weights are at x⁺: it must wait for {way_out}")
 
     def _require_beginning(self, call: str) -> None:
-        if "base" not in self.__dict__:
-            raise RuntimeError(
-                f"{call} belongs to the optimizer, not to the {type(self).__name__} around it: under Lightning get the "
-                "optimizer by self.optimizers(use_pl_optimizer=False), or give step() a closure"
-            )
         self._require_unperturbed(call)
         if self._phase is Phase.RETURNED:
             raise RuntimeError(
