@@ -117,6 +117,44 @@ def test_a_parameter_that_has_a_gradient_in_one_pass_only():
     np.testing.assert_allclose([a.item(), b.item(), c.item()], [1 - d[0], 2.0, 3 - d[2]], rtol=1e-13)
 
 
+def test_looksam_takes_for_zero_what_it_does_not_keep():
+    a, b, c = (torch.tensor([value], dtype=torch.float64, requires_grad=True) for value in (1.0, 2.0, 3.0))
+    optimizer = SAM(torch.optim.SGD([a, b, c], lr=0.0), rho=0.5, variant=LookSAM(k=3, alpha=0.5))
+    calls = []
+
+    def closure():
+        optimizer.zero_grad()
+        calls.append(None)
+        loss = (a**2).sum() + {1: b**2, 2: c**2}.get(len(calls), b**2 + c**2).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    g, g_plus = np.array([2.0, 4.0, 0.0]), np.array([2 + 2 * 0.5 / math.sqrt(5), 0.0, 6.0])
+    g_v = g_plus - (g @ g_plus) / (g @ g) * g
+    g_v[1] = 0  # without a gradient in the perturbed pass the parameter did not take part in the step
+    optimizer.step(closure)
+    g = np.array([2.0, 4.0, 6.0])
+    expected = g + 0.5 * np.linalg.norm(g) / np.linalg.norm(g_v) * g_v
+    np.testing.assert_allclose([p.grad.item() for p in (a, b, c)], expected, rtol=1e-13)
+
+
+def test_looksam_after_a_first_step_that_was_skipped_has_nothing_to_reuse():
+    problem, twin = Cubic(), Cubic()
+    optimizer = SAM(torch.optim.Adam(problem.groups(), lr=0.05), rho=0.7, variant=LookSAM(k=K))
+    plain = torch.optim.Adam(twin.groups(), lr=0.05)
+    good, problem.weights = problem.weights, [a * np.inf for a in problem.weights]
+    take("closure", optimizer, problem)
+    assert optimizer.record.skipped
+    problem.weights = good
+    for _ in range(K - 1):
+        take("closure", optimizer, problem)
+        plain.step(twin.closure(plain))
+        np.testing.assert_array_equal(problem.flat(), twin.flat())
+    take("closure", optimizer, problem)
+    assert optimizer.record.perturbed
+
+
 @pytest.mark.parametrize("variant", KEPT)
 def test_accumulated_micro_batches_are_one_batch(variant):
     data = torch.randn(8, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

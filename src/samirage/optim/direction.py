@@ -104,11 +104,8 @@ class LookSAMDirection(AbstractDirection):
 
     def before_plain_step(self, params: Sequence[Tensor], state: State) -> None:
         """Add `alpha·(‖g‖/‖g_v‖)·g_v` to `.grad`."""
-        params = [p for p in params if _KEPT in state.get(p, ())]
-        if not params:
-            return
         grads = [real(p.grad) for p in params if p.grad is not None]
-        kept = [real(state[p][_KEPT]) for p in params]
+        kept = [real(state[p][_KEPT]) if _KEPT in state.get(p, ()) else torch.zeros_like(real(p)) for p in params]
         square, square_kept = Sums(params)((grads, grads), (kept, kept))
         for p, grad, v in zip(params, grads, kept, strict=True):
             assert p.grad is not None
