@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from samirage import SAM, WarmStart
+from samirage.sam import Ramp, Tail
 
 LR = 0.1
 
@@ -25,16 +26,21 @@ class Calls(RuleBasedStateMachine):
         variant=st.sampled_from(["sam", "asam", "unnormalized"]),
         warm=st.sampled_from([0, 1, 3]),
         every=st.sampled_from([1, 2]),
+        schedule=st.sampled_from([None, Ramp(steps=2), Ramp(steps=3, start=0.5) * Tail(fraction=0.5, total_steps=8)]),
     )
-    def begin(self, shapes, radii, variant, warm, every):
+    def begin(self, shapes, radii, variant, warm, every, schedule):
         self.random = np.random.default_rng(len(str(shapes)) + warm)
         self.params = [self.tensor(shape) for shape in shapes]
         self.scales = [2.0, 0.5]
         groups = [{"params": [p], "rho": rho} for p, rho in zip(self.params, radii, strict=True)]
         self.optimizer = SAM(
-            torch.optim.SGD(groups, lr=LR), variant=variant, warm_start=WarmStart(steps=warm), every=every
+            torch.optim.SGD(groups, lr=LR),
+            variant=variant,
+            warm_start=WarmStart(steps=warm),
+            schedule=schedule,
+            every=every,
         )
-        self.variant, self.warm, self.every = variant, warm, every
+        self.variant, self.warm, self.every, self.schedule = variant, warm, every, schedule
         self.home, self.steps = self.flat(), 0
         self.phase = "rest"  # rest, block (in perturbed()), first (after first_step), waiting (for step())
         self.fresh = False  # whether `.grad` holds the gradient of the pass that is under way
@@ -50,7 +56,8 @@ class Calls(RuleBasedStateMachine):
         return np.concatenate([np.full(p.numel(), v) for p, v in zip(self.params, values, strict=True)])
 
     def radii(self):
-        return self.per_entry([g["rho"] for g in self.optimizer.param_groups])
+        factor = 1.0 if self.schedule is None else self.schedule(self.steps)
+        return factor * self.per_entry([g["rho"] for g in self.optimizer.param_groups])
 
     def two_pass(self):
         since = self.steps - self.warm
@@ -214,6 +221,7 @@ class Calls(RuleBasedStateMachine):
                 torch.optim.SGD([{"params": [p]} for p in params], lr=7.0),
                 variant=self.variant,
                 warm_start=WarmStart(steps=self.warm),
+                schedule=self.schedule,
                 every=self.every,
             )
             fresh.load_state_dict(self.optimizer.state_dict())
