@@ -10,11 +10,17 @@ from samirage._version import __version__
 
 if TYPE_CHECKING:
     from samirage.optim import SAM, StepRecord
-    from samirage.sam import Status, WarmStart
+    from samirage.sam import Guard, Status, WarmStart
 
-_HOME = {"SAM": "samirage.optim", "Status": "samirage.sam", "StepRecord": "samirage.optim", "WarmStart": "samirage.sam"}
+_HOME = {
+    "SAM": "samirage.optim",
+    "Guard": "samirage.sam",
+    "Status": "samirage.sam",
+    "StepRecord": "samirage.optim",
+    "WarmStart": "samirage.sam",
+}
 
-__all__ = ["SAM", "Status", "StepRecord", "WarmStart", "__version__"]
+__all__ = ["SAM", "Guard", "Status", "StepRecord", "WarmStart", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

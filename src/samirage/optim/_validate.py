@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from samirage.sam import (
     GSAM,
+    Guard,
     LookSAM,
     Schedule,
     Variant,
@@ -114,6 +115,23 @@ def checked_warm_start(warm_start: Any) -> WarmStart | None:
     if warm_start is not None and not isinstance(warm_start, WarmStart):
         raise TypeError(f"warm_start must be a WarmStart or None; got {warm_start!r}: write WarmStart(steps=500)")
     return warm_start
+
+
+def checked_guard(guard: Any, *, scope: Any) -> Guard | None:
+    """Return `guard` if it is one, or None, and the scope fits it.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If the scope does not fit it.
+    """
+    if guard is not None and not isinstance(guard, Guard):
+        raise TypeError(f"guard must be a Guard or None; got {guard!r}: write Guard(), or Guard(kappa=0.5)")
+    if guard is not None and scope == "local":
+        raise ValueError(
+            "a guard follows either g or g⁺ of the whole batch, and with scope 'local' no rank knows g: use "
+            "scope='global'"
+        )
+    return guard
 
 
 def checked_scope(scope: Any, model: nn.Module | None, shards: Any) -> Scope:

@@ -118,15 +118,18 @@ class Excursion:
         params: The parameters; each must hold a gradient.
         radii: A radius for each.
         variant: The perturbation rule.
+        factor: What to multiply all radii by, shape (); None for 1.
         inverse_scale: What to multiply the gradients by to undo a loss scale, shape (); None if there is none.
         operators: For `"asam"`, what turns `x` into the normalisation operator `T`; None for `T = x`.
-        keep_grads: Whether `come_back` shall still know `g`, of which a copy is then kept.
+        keep_grads: Whether `g` shall still be known after pass 2; a copy of it is then kept.
 
     Attributes:
         grad_norm: `‖g‖`.
         finite: Whether there is a direction to go, shape (); where it is False, the displacement is 0 on an
             accelerator, which nobody asks before the weights move.
         alignment: Cosine between the realised and the intended displacement; None where nothing was rounded at random.
+        kept: After `come_back` and with `keep_grads`: the parameters that had a gradient in either pass, and of each
+            `g` and `g⁺`, this rank's part, real.
 
     Raises:
         ValueError: If gradients are to be kept, and one is sparse.
@@ -139,22 +142,26 @@ class Excursion:
         variant: Variant,
         inverse_scale: Tensor | None = None,
         *,
+        factor: Tensor | None = None,
         operators: Callable[[Sequence[Tensor]], list[Tensor]] | None = None,
         keep_grads: bool = False,
     ) -> None:
         if keep_grads and any(p.grad is not None and p.grad.is_sparse for p in params):
             raise ValueError(
-                "GSAM and LookSAM mix the gradients of both passes and need them dense, and one is sparse: build the "
-                "embedding with sparse=False, or use another variant"
+                "a guard, probes, GSAM and LookSAM need the gradients of both passes dense, and one is sparse: build "
+                "the embedding with sparse=False, or do without them"
             )
         self._displaced = [_Displaced(p) for p in params]
         grads = [d.grad for d in self._displaced if d.grad is not None]
         values = [d.current() for d in self._displaced] if variant == "asam" else grads
         if operators is not None:
             values = operators(values)
-        pass_1 = perturb(values, grads, radii, variant=variant)
+        looking = [radius if factor is None else radius * factor for radius in radii]
+        pass_1 = perturb(values, grads, looking, variant=variant)
         self._displacements = pass_1.displacement
         self._radii = list(radii)
+        self._keeps_grads = keep_grads
+        self.kept: tuple[list[Tensor], list[Tensor], list[Tensor]] | None = None
         self._variant = variant
         self.alignment: Tensor | None = None
         self._stretch: Tensor | None = None
@@ -163,7 +170,7 @@ class Excursion:
         self.grad_norm, self._predicted_gain = pass_1.grad_norm, pass_1.predicted_gain
         self._sums = Sums(params)
         if self._sums.spread:
-            self._join_ranks(values, grads)
+            self._join_ranks(values, grads, looking)
         self._ascents: list[Tensor | None] = []
         for d, radius in zip(self._displaced, radii, strict=True):
             keep = keep_grads or variant == "asam" or radius == 0
@@ -182,12 +189,12 @@ class Excursion:
                 self._ascent_unit = inverse.reciprocal()
         self.finite = self.grad_norm < math.inf
 
-    def _join_ranks(self, values: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
+    def _join_ranks(self, values: Sequence[Tensor], grads: Sequence[Tensor], radii: Sequence[float | Tensor]) -> None:
         """Correct a perturbation that was computed from this rank's shards alone: the norms are those of all ranks."""
         asam = self._variant == "asam"
         weighted = [v * g for v, g in zip(values, grads, strict=True)] if asam else grads
         # The linear gain is r·‖w‖²/S for each tensor, with S the norm that divides; for "unnormalized" S = 1.
-        by_radius = [w * r for w, r in zip(weighted, self._radii, strict=True)]
+        by_radius = [w * r for w, r in zip(weighted, radii, strict=True)]
         squares = self._sums((grads, grads), (weighted, weighted), (weighted, by_radius))
         self.grad_norm, gain = squares[0].sqrt(), squares[2]
         if self._variant != "unnormalized":
@@ -241,7 +248,6 @@ class Excursion:
         loss: Tensor,
         loss_plus: Tensor,
         inverse_scale: Tensor | None = None,
-        redirect: Callable[[list[Tensor], list[Tensor], list[Tensor]], None] | None = None,
     ) -> StepFigures:
         """Measure the step from the gradients of pass 2, and move the weights back to `x`.
 
@@ -250,8 +256,6 @@ class Excursion:
             loss: `f`.
             loss_plus: `f⁺`.
             inverse_scale: What to multiply the gradients by to undo a loss scale, or None.
-            redirect: Called at the end with the parameters that had a gradient, `g` and `g⁺`, which only excursions
-                with `keep_grads` know.
 
         Returns:
             The step's figures.
@@ -289,8 +293,8 @@ class Excursion:
             ascent=None if self._ascent_is_displacement else vectors[1],
         )
         self.restore()
-        if redirect is not None:
-            redirect(seen, ascents, grads_plus)
+        if self._keeps_grads:
+            self.kept = seen, ascents, grads_plus
         if self._stretch is not None and self._ascent_is_displacement:
             # The random part of a rounded displacement is orthogonal to g⁺ on average, but lengthens the displacement.
             slope, cosine = figures.slope_plus * self._stretch, figures.cosine * self._stretch

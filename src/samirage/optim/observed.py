@@ -6,6 +6,7 @@ from typing import Final, Protocol
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from samirage.optim.notes import Noted
 from samirage.optim.record import StepRecord
 from samirage.optim.two_pass import TwoPass
 
@@ -63,7 +64,9 @@ class History:
 class Observed(TwoPass):
     """A two-pass optimizer with a memory and observers. Neither is saved or copied with it, but for the last record."""
 
-    _record: StepRecord | None = None
+    _record = Noted[StepRecord | None](None)
+    _history = Noted[History | None](None)
+    _observer_table = Noted[OrderedDict[int, Observer] | None](None)
 
     @property
     def record(self) -> StepRecord | None:
@@ -73,8 +76,9 @@ class Observed(TwoPass):
     @property
     def history(self) -> History:
         """The records of the first and of the last steps since the optimizer was made or loaded a state."""
-        history: History = self.__dict__.setdefault("_history", History())
-        return history
+        if self._history is None:
+            self._history = History()
+        return self._history
 
     @property
     def observers(self) -> tuple[Observer, ...]:
@@ -96,8 +100,9 @@ class Observed(TwoPass):
         return handle
 
     def _observers(self) -> OrderedDict[int, Observer]:
-        observers: OrderedDict[int, Observer] = self.__dict__.setdefault("_observer_table", OrderedDict())
-        return observers
+        if self._observer_table is None:
+            self._observer_table = OrderedDict()
+        return self._observer_table
 
     def _remember(self, record: StepRecord) -> None:
         self._record = record

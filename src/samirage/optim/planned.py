@@ -5,22 +5,24 @@ import warnings
 from typing import Any, Final
 
 from samirage.optim._validate import checked_rho
-from samirage.optim.record import StepRecord
-from samirage.optim.two_pass import TwoPass
-from samirage.sam import LookSAM, Schedule, Variant, VariantOptions, WarmStart, radius_factor
+from samirage.optim.notes import Noted
+from samirage.optim.observed import Observed
+from samirage.optim.restraint import Restraint
+from samirage.sam import Guard, LookSAM, Schedule, Variant, VariantOptions, WarmStart, radius_factor
 
-PLAN: Final = ("variant", "warm_start", "schedule", "every")
+PLAN: Final = ("variant", "warm_start", "schedule", "guard", "every")
 
 
-class Planned(TwoPass):
+class Planned(Observed):
     """An optimizer of two passes that counts its steps, and makes each according to plan."""
 
     variant: Variant | VariantOptions
     warm_start: WarmStart | None
     schedule: Schedule | None
+    guard: Guard | None
     every: int
-    _steps: int = 0
-    _record: StepRecord | None = None
+    _restraint: Restraint
+    _steps = Noted(0)
 
     @property
     def two_pass(self) -> bool:
@@ -40,7 +42,9 @@ class Planned(TwoPass):
             False
             True
         """
-        since = self._steps - (0 if self.warm_start is None else self.warm_start.length)
+        if self._restraint.is_probe(self._steps):
+            return self._is_on()
+        since = self._steps - (self._restraint.warm_end or 0)
         period = self.variant.k if isinstance(self.variant, LookSAM) else self.every
         return since % period == 0 and self._is_on()
 
@@ -53,7 +57,9 @@ class Planned(TwoPass):
         return {id(p): radius for group, radius in radii for p in group["params"]}
 
     def _group_radii(self) -> list[float]:
-        factor = radius_factor(self._steps, warm_start=self.warm_start, schedule=self.schedule)
+        step, restraint = self._steps, self._restraint
+        looks = restraint.is_probe(step) or not restraint.is_warming(step)
+        factor = radius_factor(step, warm_start=None if looks else self.warm_start, schedule=self.schedule)
         rhos = enumerate(group["rho"] for group in self.param_groups)
         return [factor * checked_rho(rho, f'param_groups[{i}]["rho"]') for i, rho in rhos]
 
@@ -62,7 +68,7 @@ class Planned(TwoPass):
         return re.sub(" at 0x[0-9a-fA-F]+", "", ", ".join(f"{name}={getattr(self, name)!r}" for name in PLAN))
 
     def _own_state(self) -> dict[str, Any]:
-        return {"sam_step": self._steps, "sam_plan": self._plan()}
+        return {"sam_step": self._steps, "sam_plan": self._plan(), **self._restraint.save()}
 
     def _load_own_state(self, own: dict[str, Any]) -> None:
         saved, plan = own.get("sam_plan"), self._plan()
@@ -72,5 +78,6 @@ class Planned(TwoPass):
                 stacklevel=3,
             )
         self._steps = int(own.get("sam_step", 0))
+        self._restraint.load(own)
         self._record = None
         self._enter_rest()

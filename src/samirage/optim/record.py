@@ -1,5 +1,6 @@
 """What the optimizer remembers of its last step."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,10 @@ class StepRecord(StepFigures):
         skipped: Whether a gradient was not finite, so that the step left the weights and the base optimizer as they
             were: a boolean tensor, which `if record.skipped:` reads. On an accelerator without a GradScaler, a base
             optimizer that is not fused steps on a zero gradient instead.
+        followed: Whether the step followed `g⁺`, boolean: it does not where the guard rejected it, in the probe of a
+            warm start, and in a step of one pass.
+        rejections: Number of steps that the guard has rejected so far, this one included.
+        radius_factor: What the guard multiplied the radii of this step by, above 0 and at most 1.
         alignment: Cosine between the displacement as realised and as intended. Measured where weights of half precision
             were rounded at random; NaN otherwise.
 
@@ -44,6 +49,9 @@ class StepRecord(StepFigures):
     step: int
     perturbed: bool
     skipped: Tensor
+    followed: Tensor
+    rejections: Tensor
+    radius_factor: Tensor
     alignment: Tensor
 
 
@@ -53,3 +61,38 @@ def as_scalar(loss: Any, like: Tensor) -> Tensor:
         return loss.detach().reshape(()).to(like.device, copy=True)
     value = loss if isinstance(loss, int | float) else torch.nan
     return torch.full((), value, dtype=like.dtype, device=like.device)  # a kernel, where torch.tensor copies and waits
+
+
+def make_record(
+    figures: StepFigures,
+    *,
+    step: int,
+    decisive: Tensor,
+    counters: tuple[Tensor, Tensor],
+    followed: Tensor | None = None,
+    alignment: Tensor | None = None,
+) -> StepRecord:
+    """Return the record of a step.
+
+    Args:
+        figures: Its figures.
+        step: Its number.
+        decisive: What is not finite if the step must be skipped.
+        counters: The guard's number of rejections, and its factor of the radii.
+        followed: Whether the step follows `g⁺`; None for a step of one pass.
+        alignment: See `StepRecord`; None where it was not measured.
+
+    Returns:
+        The record.
+    """
+    rejections, factor = counters
+    return StepRecord(
+        **vars(figures),
+        step=step,
+        perturbed=followed is not None,
+        skipped=~(decisive < math.inf),
+        followed=torch.zeros_like(decisive, dtype=torch.bool) if followed is None else followed,
+        rejections=rejections,
+        radius_factor=factor,
+        alignment=torch.full_like(decisive, torch.nan) if alignment is None else alignment,
+    )

@@ -5,8 +5,6 @@ Foret, Kleiner, Mobahi and Neyshabur, "Sharpness-Aware Minimization for Efficien
 no epsilon in the denominator).
 """
 
-import math
-import warnings
 from collections import deque
 from dataclasses import replace
 from typing import Any
@@ -20,27 +18,38 @@ from torch.optim import Optimizer
 from samirage.optim._validate import (
     Scope,
     checked_every,
+    checked_guard,
     checked_instance,
     checked_schedule,
     checked_scope,
     checked_variant,
     checked_warm_start,
 )
+from samirage.optim.alarm import RoundingAlarm
 from samirage.optim.direction import direction_of
 from samirage.optim.excursion import Excursion, gradient_norm, unscaled_plus
-from samirage.optim.late import LateNumbers
 from samirage.optim.loss_scale import LossScale
+from samirage.optim.notes import Noted
 from samirage.optim.operators import Operators
 from samirage.optim.planned import PLAN, Planned
 from samirage.optim.ranks import LocalPass, reshard
-from samirage.optim.record import StepRecord, as_scalar
-from samirage.optim.skip import masked, step_unless
+from samirage.optim.record import StepRecord, as_scalar, make_record
+from samirage.optim.restraint import Restraint, hold_back
+from samirage.optim.skip import spoil, step_unless
 from samirage.optim.traces import Buffers, ForwardWatcher, RandomState, random_state, set_random_state
 from samirage.optim.two_pass import Phase
-from samirage.sam import Schedule, StepFigures, Variant, VariantOptions, WarmStart, perturbation_of, plain_figures
+from samirage.sam import (
+    Guard,
+    Schedule,
+    StepFigures,
+    Variant,
+    VariantOptions,
+    WarmStart,
+    perturbation_of,
+    plain_figures,
+)
 from samirage.sam.host import is_at_hand
 
-_MIN_ALIGNMENT = 0.5  # below it, rounding contributes more to the displacement than the gradient does
 _MAX_FORWARDS = 4096  # per step, whose random numbers are remembered
 _OPTIONS = (*PLAN, "model", "scope", "shards", "scaler", "replay_rng")
 
@@ -90,10 +99,14 @@ class SAM(Planned):
             `GSAM` or `LookSAM`.
         model: The model that is trained, as the loop calls it. With it, pass 2 leaves no trace in its buffers, such as
             batch-norm statistics, which are those of one plain forward pass.
-        warm_start: Number of first steps that follow the plain gradient, as `WarmStart(steps=…)`.
+        warm_start: First steps that follow the plain gradient, as `WarmStart(steps=…)`; with a criterion, one number
+            is read from the device for each of its probes.
         schedule: What the radii of a step are multiplied by: any callable from the number of the step to a factor of at
             least 0, such as those in `samirage.sam` and their products. It counts from 0 at the start of the
             training, also after a warm start.
+        guard: When not to follow the shifted gradient, and how far to look next, as `Guard()`: it makes hallucinated
+            points impossible. A copy of `g` is then kept during pass 2. A gradient that is not finite counts as one
+            rejected.
         scope: Over which ranks the gradient of pass 1 is averaged. `"global"`: over all, as the model does it (a
             DistributedDataParallel, or FSDP2's `fully_shard`); the perturbation is the same everywhere. `"local"`: each
             rank perturbs along the gradient of its own share of the batch (m-sharpness), and nothing is synchronised
@@ -132,13 +145,13 @@ class SAM(Planned):
     # Tells GradScaler.step to call step() in any case, with `grad_scale` and `found_inf` set; see loss_scale.py.
     _step_supports_amp_scaling = True
 
-    _excursion: Excursion | None
-    _bad_grad_norm: Tensor | None  # of pass 1, if it was not finite on every rank
-    _buffers: Buffers | None
-    _random_before: RandomState | None  # before pass 1 of a closure
-    _random_after: RandomState | None  # after pass 1
-    _random_forwards: deque[RandomState]  # before each forward of pass 1, without a closure
-    _replayed: bool
+    _excursion = Noted[Excursion | None](None)
+    _bad_grad_norm = Noted[Tensor | None](None)  # of pass 1, if it was not finite on every rank
+    _buffers = Noted[Buffers | None](None)
+    _random_before = Noted[RandomState | None](None)  # before pass 1 of a closure
+    _random_after = Noted[RandomState | None](None)  # after pass 1
+    _random_forwards = Noted[deque[RandomState]](deque())  # before each forward of pass 1, without a closure
+    _replayed = Noted(False)
 
     def __init__(
         self,
@@ -149,6 +162,7 @@ class SAM(Planned):
         model: nn.Module | None = None,
         warm_start: WarmStart | None = None,
         schedule: Schedule | None = None,
+        guard: Guard | None = None,
         scope: Scope = "global",
         shards: int = 1,
         every: int = 1,
@@ -159,6 +173,7 @@ class SAM(Planned):
         self.model = checked_instance(model, "model", nn.Module, "the module that is trained")
         self.warm_start = checked_warm_start(warm_start)
         self.schedule = checked_schedule(schedule, self.warm_start)
+        self.guard = checked_guard(guard, scope=scope)
         self.scope: Scope = checked_scope(scope, self.model, shards)
         self.shards = shards
         self.every = checked_every(every)
@@ -170,18 +185,13 @@ class SAM(Planned):
     def _set_up(self) -> None:
         self._loss_scale = LossScale(self, self.scaler)
         self._local_pass = LocalPass(self.model if self.scope == "local" else None)
-        self._warned = False
-        self._rounding: LateNumbers | None = None
+        self._rounding_alarm = RoundingAlarm()
         self._direction = direction_of(self.variant)
+        self._restraint = Restraint(self.guard, self.warm_start)
         self._operators = Operators(self.variant, self, self.model)
         self._enter_rest()
         if self.model is not None and (self.replay_rng or self.scope == "local"):
             self.model.register_forward_pre_hook(ForwardWatcher(self._before_forward))
-
-    @property
-    def record(self) -> StepRecord | None:
-        """The figures of the last step, or None before the first."""
-        return self._record
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={getattr(self, name)!r}" for name in (*PLAN, "scope", "shards"))
@@ -189,11 +199,15 @@ class SAM(Planned):
 
     def __getstate__(self) -> dict[str, Any]:
         self._require_unperturbed("pickling or copying")
-        return {name: getattr(self, name) for name in ("base", *_OPTIONS, "_steps", "_record")}
+        options = {name: getattr(self, name) for name in ("base", *_OPTIONS, "_steps", "_record")}
+        return {**options, "restraint": self._restraint.save()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        restraint = state.pop("restraint")
+        for name, value in state.items():
+            setattr(self, name, value)
         self._set_up()
+        self._restraint.load(restraint)
         super().__setstate__({})
 
     # The parts of a step; the calls of TwoPass put them in order.
@@ -229,14 +243,16 @@ class SAM(Planned):
                 [radii[id(p)] for p in params],
                 perturbation_of(self.variant),
                 inverse,
+                factor=self._restraint.factor(params[0].device),
                 operators=self._operators.of(params),
-                keep_grads=self._direction is not None,
+                keep_grads=self._direction is not None or self._restraint.needs_grads(self._steps),
             )
             excursion.finite = self._local_pass.everywhere(excursion.finite)
             if is_at_hand(excursion.finite) and not excursion.finite:
                 self._bad_grad_norm = excursion.grad_norm
                 if self._in_closure:  # there will be no pass 2; the scaler shall find these gradients
                     return False
+            self._show_gradient(inverse)
         self._local_pass.end()
         if drop_grads:
             self._drop_grads()
@@ -259,7 +275,8 @@ class SAM(Planned):
             # Where each rank has a gradient of its own, this rank's may be finite.
             bad = torch.ones_like(self._bad_grad_norm, dtype=torch.bool)
             record = replace(self._record_of_one_pass(loss, self._bad_grad_norm), skipped=bad)
-            self._spoil_a_gradient(bad)
+            if not self._in_closure:
+                spoil(self._params_with_grad(), bad)
         elif self._excursion is None:
             record = self._plain_record(loss)
         else:
@@ -269,24 +286,30 @@ class SAM(Planned):
                 loss=as_scalar(loss, like),
                 loss_plus=as_scalar(loss_plus, like),
                 inverse_scale=self._loss_scale.inverse(),
-                redirect=None if self._direction is None else self._direction.after_pass_2,
             )
-            record = self._make_record(figures, figures.grad_plus_norm, alignment=self._excursion.alignment)
+            followed = self._redirect(self._excursion, figures)
+            alignment = self._excursion.alignment
+            record = self._make_record(figures, figures.grad_plus_norm, followed=followed, alignment=alignment)
             if not is_at_hand(like):
                 bad = ~self._excursion.finite
                 record = replace(record, skipped=record.skipped | bad)
-                self._spoil_a_gradient(bad)
-            self._warn_of_rounding(record)
+                if not self._in_closure:
+                    spoil(self._params_with_grad(), bad)
+            if alignment is not None and not is_compiling():
+                self._rounding_alarm.look(self._steps, record.radius, alignment)
         self._retreat()
         return record
 
-    def _spoil_a_gradient(self, bad: Tensor) -> None:
-        """Make pass 2's gradients as unusable as pass 1's, so that a scaler that comes now finds the overflow."""
-        params = [p for p in self._params() if p.grad is not None]
-        if params and not self._in_closure:
-            p = sorted(params, key=torch.numel)[0]
-            assert p.grad is not None
-            p.grad = masked(p.grad, bad, torch.nan)
+    def _redirect(self, excursion: Excursion, figures: StepFigures) -> Tensor:
+        """Turn `.grad` from `g⁺` into what the variant follows, or back into `g`; tell whether `g⁺` is followed."""
+        followed = self._restraint.follows(self._steps, figures)
+        if excursion.kept is not None:
+            params, grads, grads_plus = excursion.kept
+            if self._direction is not None:
+                self._direction.after_pass_2(params, grads, grads_plus)
+            if self._restraint.needs_grads(self._steps):
+                hold_back(followed, params, grads)
+        return followed
 
     @torch.no_grad()
     def _retreat(self) -> None:
@@ -308,18 +331,24 @@ class SAM(Planned):
         self._loss_scale.forget()
 
     def _finish(self, record: StepRecord) -> None:
+        late = None
         if record.perturbed and self.scaler is None:
+            late = None if self._in_closure else self._loss_scale.inverse()
             record = self._unscaled_late(record)
         overflow = self._loss_scale.overflow(closure=self._in_closure)
         if overflow is not None:
             record = replace(record, skipped=record.skipped | overflow)
         self._loss_scale.unscale()
         self._loss_scale.report_overflow(record.skipped)
+        if record.perturbed:
+            self._restraint.after(self._steps, record)
+            record = replace(record, rejections=self._restraint.counters(record.grad_norm)[0])
+        self._show_step(record, late)
         if not self._follow(record) and hasattr(self.base.step, "_wrapped_by_lr_sched"):
             # A scheduler on the base optimizer would warn that it runs before the first step.
             self.base._opt_called = True  # type: ignore[attr-defined]
         self._steps += 1
-        self._record = record
+        self._remember(record)
 
     def _follow(self, record: StepRecord) -> bool:
         """Let the base optimizer step along the variant's direction, unless it is skipped; tell whether it stepped."""
@@ -364,34 +393,15 @@ class SAM(Planned):
 
     def _record_of_one_pass(self, loss: Any, grad_norm: Tensor) -> StepRecord:
         figures = plain_figures(loss=as_scalar(loss, grad_norm), grad_norm=grad_norm)
-        return self._make_record(figures, grad_norm, perturbed=False)
+        return self._make_record(figures, grad_norm, followed=None)
 
     def _make_record(
-        self, figures: StepFigures, decisive: Tensor, *, perturbed: bool = True, alignment: Tensor | None = None
+        self, figures: StepFigures, decisive: Tensor, *, followed: Tensor | None, alignment: Tensor | None = None
     ) -> StepRecord:
-        return StepRecord(
-            **vars(figures),
-            step=self._steps,
-            perturbed=perturbed,
-            skipped=~(decisive < math.inf),
-            alignment=torch.full_like(decisive, torch.nan) if alignment is None else alignment,
+        counters = self._restraint.counters(decisive)
+        return make_record(
+            figures, step=self._steps, decisive=decisive, counters=counters, followed=followed, alignment=alignment
         )
-
-    def _warn_of_rounding(self, record: StepRecord) -> None:
-        # Looks at steps 0, 1, 3, 7, …; what an accelerator has computed there arrives during the steps after it.
-        if self._warned or self._excursion is None or self._excursion.alignment is None or is_compiling():
-            return
-        if self._steps & (self._steps + 1) == 0 or self._rounding is None:
-            self._rounding = LateNumbers(torch.stack([record.radius.to(record.alignment), record.alignment]))
-        radius, alignment = self._rounding.read()
-        if alignment < _MIN_ALIGNMENT:
-            self._warned = True
-            warnings.warn(
-                f"rounding the weights to half precision hides the perturbation: its length is {radius:.3g}, "
-                f"and its cosine with the intended direction {alignment:.2f}; use a larger rho, or weights in "
-                "float32 with torch.autocast",
-                stacklevel=4,
-            )
 
     def _devices(self) -> set[torch.device]:
         return {p.device for p in self._params()}

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -72,9 +72,10 @@ def mean_record(records: Sequence[StepRecord]) -> StepRecord:
     if len(records) == 1:
         return records[0]
     tensors = {f.name: [getattr(r, f.name) for r in records] for f in fields(StepRecord)}
-    skipped = torch.stack(tensors.pop("skipped")).any()
-    means = {name: torch.stack(values).mean(0) for name, values in tensors.items() if isinstance(values[0], Tensor)}
-    return StepRecord(**means, step=records[0].step, perturbed=records[0].perturbed, skipped=skipped)
+    skipped, followed = torch.stack(tensors.pop("skipped")).any(), torch.stack(tensors.pop("followed")).all()
+    figures = {name: parts for name, parts in tensors.items() if _is_figure(parts[0])}
+    means: dict[str, Any] = {name: torch.stack(parts).mean(0) for name, parts in figures.items()}
+    return replace(records[0], **means, skipped=skipped, followed=followed)
 
 
 def mean_loss(losses: Sequence[Any]) -> Any:
@@ -82,3 +83,7 @@ def mean_loss(losses: Sequence[Any]) -> Any:
     if len(losses) == 1:
         return losses[0]
     return None if any(loss is None for loss in losses) else sum(losses) / len(losses)
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()

@@ -6,6 +6,8 @@ the device. The fused optimizers of torch can drop a step there: they take the a
 weights and the state; momentum, weight decay and moving averages then act as on any zero gradient.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -77,6 +79,19 @@ def _step_fused(bad: Tensor, base: Optimizer) -> None:
             if isinstance(value, Tensor) and id(value) not in known:
                 part = local(value)
                 part.masked_fill_(bad.to(part.device, non_blocking=True), 0.0)
+
+
+def spoil(params: Sequence[Tensor], bad: Tensor) -> None:
+    """Make pass 2's gradients as unusable as pass 1's, so that a scaler that comes later finds the overflow.
+
+    Args:
+        params: The parameters that have a gradient.
+        bad: Whether pass 1 had a gradient that was not finite, shape ().
+    """
+    if params:
+        p = sorted(params, key=torch.numel)[0]  # torch.compile cannot trace min
+        assert p.grad is not None
+        p.grad = masked(p.grad, bad, torch.nan)
 
 
 def masked(grad: Tensor, bad: Tensor, value: float) -> Tensor:

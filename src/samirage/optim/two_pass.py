@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from samirage.optim.notes import Noted
 from samirage.optim.record import StepRecord
 from samirage.optim.shards import MeanOfShards, closures_of_shards, mean_loss, mean_record
 from samirage.optim.wrapper import Wrapper
@@ -26,12 +27,12 @@ class Phase(Enum):
 class TwoPass(Wrapper):
     """An optimizer whose step takes two passes; what the passes do is the subclass's."""
 
-    _phase: Phase = Phase.AT_REST
-    _by_first_step: bool = False
-    _in_closure: bool = False
-    _old_grads: bool = False  # whether `.grad` is left over from a step that is complete
-    _zeroed: bool = False  # whether the closure has called zero_grad()
-    _waiting: StepRecord | None = None
+    _phase = Noted(Phase.AT_REST)
+    _by_first_step = Noted(False)
+    _in_closure = Noted(False)
+    _old_grads = Noted(False)  # whether `.grad` is left over from a step that is complete
+    _zeroed = Noted(False)  # whether the closure has called zero_grad()
+    _waiting = Noted[StepRecord | None](None)
     shards: int = 1
 
     @property

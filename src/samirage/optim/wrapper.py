@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from samirage.optim._validate import checked_base, checked_rho
+from samirage.optim.notes import Notes
 
 
 class Wrapper(Optimizer, ABC):
@@ -23,6 +24,13 @@ class Wrapper(Optimizer, ABC):
     """
 
     base: Optimizer
+    _notes: Notes
+
+    def __new__(cls, *_args: Any, **_options: Any) -> Self:
+        """Give every object its notes, also one that is being copied or unpickled."""
+        self = super().__new__(cls)
+        self._notes = Notes()
+        return self
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -22,7 +22,7 @@ from samirage.sam.host import is_at_hand
 Variant = Literal["sam", "asam", "unnormalized"]
 VARIANTS: Final[tuple[Variant, ...]] = get_args(Variant)
 
-Rho = float | Tensor | Sequence[float]
+Rho = float | Tensor | Sequence[float] | Sequence[float | Tensor]
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def perturb(
         params: `x`, one tensor per parameter; only `"asam"` reads it.
         grads: `g`, one tensor per parameter.
         rho: Perturbation radius, finite and at least 0, in the units of the parameters: a number; a tensor of
-            shape (S,) when batched; or a number per tensor, which scales its own tensor while the norm stays
+            shape (S,) when batched; or a number (or a tensor of shape ()) per tensor, which scales its own tensor while the norm stays
             that of all tensors together.
         variant: `"sam"`, `"asam"` or `"unnormalized"`; the equations stand at the top of this module.
         batched: Whether the first dimension of every tensor counts members, to be kept apart.
