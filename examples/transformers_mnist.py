@@ -47,6 +47,7 @@ def main() -> None:
             TrainingArguments(
                 folder,
                 per_device_train_batch_size=32,
+                per_device_eval_batch_size=250,
                 max_steps=args.steps,
                 learning_rate=5e-3,
                 lr_scheduler_type="cosine",

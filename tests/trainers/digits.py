@@ -5,8 +5,10 @@ statistics, which must be those of one pass. Each step begins with `torch.manual
 use of random numbers does not matter.
 """
 
+import re
 from contextlib import nullcontext
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -115,3 +117,9 @@ def same(a, b, atol=0.0):
 
 def differ(a, b, by=1e-2):
     assert max((a[name] - b[name]).abs().max().item() for name in a if a[name].is_floating_point()) > by
+
+
+def blocks(page):
+    """The Python blocks of a page of the documentation."""
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)

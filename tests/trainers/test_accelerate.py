@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from digits import RHO, SIZE, STEPS, base, batches, by_hand, decay, differ, network, plain, same, state
+from digits import RHO, SIZE, STEPS, base, batches, blocks, by_hand, decay, differ, network, plain, same, state
 from torch import nn
 
 from samirage import SAM, WarmStart
-from samirage.optim import accumulated
 
 accelerate = pytest.importorskip("accelerate")
 
@@ -57,16 +56,16 @@ class Run:
         self.optimizer.step(closure)
 
     def accumulate(self, parts):
-        self.optimizer.step(accumulated(self.sam, self.loss, parts))
+        self.page(3, parts)
 
     def clip(self, parts):
-        (batch,) = parts
-        self.optimizer.zero_grad()
-        self.accelerator.backward(self.loss(batch))
-        with self.sam.perturbed():
-            self.accelerator.backward(self.loss(batch))
-        self.accelerator.clip_grad_norm_(self.model.parameters(), 0.1)
-        self.optimizer.step()
+        self.page(2, parts)
+
+    def page(self, block, parts):
+        """Run a block of the documentation."""
+        names = {"sam": self.sam, "optimizer": self.optimizer, "accelerator": self.accelerator, "model": self.model}
+        names |= {"loss_of": self.loss, "micro_batches": parts, "batch": parts[0]}
+        exec(blocks("howto-accelerate.md")[block], names)
 
 
 def scaler(**options):

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from digits import RHO, SIZE, STEPS, base, batches, by_hand, decay, differ, network, plain, same, state
+from digits import RHO, SIZE, STEPS, base, batches, blocks, by_hand, decay, differ, network, plain, same, state
 from torch import nn
 
 from samirage import SAM, WarmStart
@@ -237,37 +237,32 @@ def test_a_training_step_may_return_a_dictionary_or_nothing():
 class Manual(Module):
     automatic_optimization = False
 
-    def __init__(self, how):
-        super().__init__()
-        self.how = how
-
-    def training_step(self, batch, batch_idx):
-        optimizer = self.optimizers()
-
-        def loss():
-            return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
-
-        def closure():
-            optimizer.zero_grad()
-            value = loss()
-            self.manual_backward(value)
-            return value
-
-        if self.how == "closure":
-            optimizer.step(closure)
-        else:
-            closure()
-            with optimizer.perturbed():
-                self.manual_backward(loss())
-            optimizer.step()
-        self.lr_schedulers().step()
+    def loss(self, batch):
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
 
     def on_train_batch_end(self, outputs, batch, batch_idx):
-        self.records.append(self.optimizers().record)
+        self.lr_schedulers().step()
+
+
+exec(blocks("howto-lightning.md")[2], names := {})
+
+
+class ByClosure(Manual):
+    training_step = names["training_step"]
+
+
+class ByHand(Manual):
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(self.loss(batch))
+        with optimizer.perturbed():
+            self.manual_backward(self.loss(batch))
+        optimizer.step()
 
 
 def test_manual_optimization_takes_a_closure():
-    module = Manual("closure")
+    module = ByClosure()
     trainer = fit(module, callbacks=())
     assert trainer.global_step == STEPS
     same(state(module.net), plain()[0])
@@ -275,7 +270,7 @@ def test_manual_optimization_takes_a_closure():
 
 def test_manual_optimization_without_a_closure_is_refused():
     with pytest.raises(RuntimeError, match=r"Lightning always gives one; there call step\(closure\) alone"):
-        fit(Manual("perturbed"), callbacks=())
+        fit(ByHand(), callbacks=())
 
 
 def test_the_callback_says_what_it_needs():
@@ -286,4 +281,4 @@ def test_the_callback_says_what_it_needs():
     with pytest.raises(TypeError, match=r"SAMCallback needs one samirage\.SAM from configure_optimizers; got SGD"):
         fit(Plain())
     with pytest.raises(ValueError, match=r"SAMCallback is for automatic optimization.*optimizers\(\)\.step\(closure\)"):
-        fit(Manual("closure"))
+        fit(ByClosure())

@@ -2,7 +2,23 @@
 
 import pytest
 import torch
-from digits import LR, MOMENTUM, RHO, SIZE, STEPS, base, by_hand, decay, differ, images, network, plain, same, state
+from digits import (
+    LR,
+    MOMENTUM,
+    RHO,
+    SIZE,
+    STEPS,
+    base,
+    blocks,
+    by_hand,
+    decay,
+    differ,
+    images,
+    network,
+    plain,
+    same,
+    state,
+)
 from torch import nn
 
 from samirage import SAM, WarmStart
@@ -10,7 +26,7 @@ from samirage import SAM, WarmStart
 transformers = pytest.importorskip("transformers")
 import accelerate  # noqa: E402
 
-from samirage.trainers.transformers import SAMTrainer, SAMTrainerMixin  # noqa: E402
+from samirage.trainers.transformers import SAMTrainer  # noqa: E402
 
 
 class Model(nn.Module):
@@ -154,9 +170,14 @@ def test_a_last_step_of_fewer_micro_batches_is_made_whole(tmp_path):
 
 
 def test_an_optimizer_that_is_a_sam_already_is_taken_as_it_is(tmp_path):
+    given = make(tmp_path)
     model = Model()
-    sam = SAM(base(model), rho=RHO, model=model)
-    trainer, _ = train(tmp_path, model=model, optimizers=(sam, None), sam=None)
+    names = {"SAM": SAM, "torch": torch, "model": model, "SAMTrainer": Trainer}
+    exec(blocks("howto-transformers.md")[3], names | {"arguments": given.args, "data": given.train_dataset}, names)
+    trainer, sam = names["trainer"], names["sam"]
+    trainer.add_callback(Watch)
+    trainer.remove_callback(transformers.PrinterCallback)
+    trainer.train()
     assert trainer.sam is sam
     same(state(model.net), by_hand(), atol=2e-6)
     with pytest.raises(ValueError, match="optimizers=… is a SAM already: leave one of them out"):
@@ -206,7 +227,9 @@ def test_an_exception_in_pass_2_brings_the_weights_back(tmp_path):
 
 
 def test_the_mixin_serves_other_trainers(tmp_path):
-    class Mine(Decays, SAMTrainerMixin, transformers.Seq2SeqTrainer):
+    exec(blocks("howto-transformers.md")[2], names := {})
+
+    class Mine(Decays, names["SAMSeq2SeqTrainer"]):
         pass
 
     with pytest.MonkeyPatch.context() as patch:
