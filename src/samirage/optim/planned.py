@@ -29,6 +29,8 @@ class Planned(Observed):
         """Whether the coming step perturbs the weights; if not, an explicit loop may skip its second pass.
 
         Example:
+            >>> import torch
+            >>> from samirage import SAM
             >>> w = torch.ones(1, requires_grad=True)
             >>> optimizer = SAM(torch.optim.SGD([w], lr=0.1), warm_start=WarmStart(steps=1))
             >>> for _ in range(2):
