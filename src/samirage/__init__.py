@@ -9,18 +9,32 @@ from typing import TYPE_CHECKING, Any
 from samirage._version import __version__
 
 if TYPE_CHECKING:
+    from samirage.monitor import Diagnosis, Monitor, diagnose
     from samirage.optim import SAM, StepRecord
     from samirage.sam import Guard, Status, WarmStart
 
 _HOME = {
     "SAM": "samirage.optim",
+    "Diagnosis": "samirage.monitor",
     "Guard": "samirage.sam",
+    "Monitor": "samirage.monitor",
     "Status": "samirage.sam",
     "StepRecord": "samirage.optim",
     "WarmStart": "samirage.sam",
+    "diagnose": "samirage.monitor",
 }
 
-__all__ = ["SAM", "Guard", "Status", "StepRecord", "WarmStart", "__version__"]
+__all__ = [
+    "SAM",
+    "Diagnosis",
+    "Guard",
+    "Monitor",
+    "Status",
+    "StepRecord",
+    "WarmStart",
+    "__version__",
+    "diagnose",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -192,7 +192,8 @@ class _Training:
             for g_plus, g in zip(direction, grads, strict=True):
                 torch.where(followed.view(-1, *[1] * (g.dim() - 1)), g_plus, g, out=g_plus)
         if self._watch is not None:
-            self._watch.saw_step(direction, figures)
+            judged = followed if self._recipe.guard is not None else None
+            self._watch.saw_step(direction, figures, followed=judged)
         self._move_along(direction)
         return figures
 

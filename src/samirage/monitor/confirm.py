@@ -25,7 +25,8 @@ _DESCENT_STEPS: Final = 100
 _NEWTON_STEPS: Final = 4
 _HALVINGS: Final = 60  # of the learning rate, until gradient descent descends
 _SUFFICIENT: Final = 0.3  # of the fall that the slope promises (Armijo's condition)
-_RELATIVE_CURVATURE: Final = 0.01  # of the largest curvature at x: what is less counts as flat
+_RELATIVE_CURVATURE: Final = 0.01  # of the largest curvature at x: what is less is not negative
+_FLAT: Final = 0.05  # of the largest curvature at x: where all is less, it is a plateau
 
 _AT_REST: Final = frozenset(
     {Status.HALLUCINATED_MINIMIZER, Status.HALLUCINATED_SADDLE, Status.HALLUCINATED_PLATEAU, Status.DRIFTING}
@@ -161,7 +162,7 @@ def _conclude(status: Status, p: _Probe, t: Thresholds) -> tuple[Status, list[Co
     return _first(
         p,
         [
-            (Status.HALLUCINATED_PLATEAU, [*at_rest, below("largest_plus", tolerance)]),
+            (Status.HALLUCINATED_PLATEAU, [*at_rest, below("largest_plus", _FLAT)]),
             (Status.HALLUCINATED_SADDLE, [*at_rest, below("least_plus", -tolerance)]),
             (Status.HALLUCINATED_MINIMIZER, [*at_rest, at_least("least_plus", -tolerance)]),
         ],

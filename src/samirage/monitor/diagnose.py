@@ -93,17 +93,18 @@ def _from_history(optimizer: SAM, window: int | None, thresholds: Thresholds) ->
                 f"window is longer than what the optimizer remembers: {steps} steps were asked for, and it has the "
                 f"records of {seen} (at most 1,000 are kept)"
             )
-    (values,) = values_of(_window(history, steps))
+    (values,) = values_of(_window(history, steps, guarded=optimizer.guard is not None))
     values["radius_fraction"] = values["radius"] / intended_radius(optimizer)
     return judge(values, last_step=history.last[-1].step, steps=steps, thresholds=thresholds, notes=(_ATTACH,))
 
 
-def _window(history: History, steps: int) -> Window:
-    records, early = stacked(list(history.last)[-steps:]), stacked(history.first)
+def _window(history: History, steps: int, *, guarded: bool) -> Window:
+    records, early = list(history.last)[-steps:], stacked(history.first)
     course = course_figures(
-        records,
+        stacked(records),
         early_loss=early.loss.nanmedian(0).values,
         early_grad_norm=early.grad_norm.nanmedian(0).values,
+        followed=torch.stack([record.followed for record in records]) if guarded else None,
     )
     missing = torch.full_like(course.loss, math.nan)
     return Window(history.last[-1].step, steps, course, MotionFigures(*[missing] * len(fields(MotionFigures))))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from samirage.monitor.confirm import Confirmation
 from samirage.monitor.figures import Figure, figures
@@ -9,6 +10,9 @@ from samirage.monitor.rules import decide, nearest, table
 from samirage.monitor.show import as_html, as_line, as_rich, as_text
 from samirage.monitor.thresholds import Thresholds
 from samirage.sam import Status
+
+# In balance a guard with its default shrinking and growth rejects one step in 15.
+_MANY_REJECTIONS: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,9 @@ def judge(
     """
     rules = table(thresholds)
     rule = decide(values, rules)
+    if values["rejected_share"] >= _MANY_REJECTIONS:
+        share = f"{100 * values['rejected_share']:.0f} % of the steps"
+        notes = (*notes, f"The guard rejected {share}: SAM looks too far here; lower rho.")
     if rule is None:
         close = nearest(values, rules)
         said = notes

@@ -32,6 +32,7 @@ MEANINGS: Final[Mapping[str, tuple[str, str]]] = {
     "grad_fraction": ("‖g‖/early", "gradient over that of the first steps"),
     "grad_plus_fraction": ("‖g⁺‖/early", "shifted gradient over the first gradients"),
     "radius_fraction": ("‖e‖/ρ", "realised over intended radius"),
+    "rejected_share": ("rejected", "steps that the guard rejected"),
     "same_grad_share": ("g⁺=g", "steps whose two gradients are equal"),
     "same_loss_share": ("f⁺=f", "steps whose two losses are equal"),
     "perturbed_share": ("2-pass", "steps that took two passes"),

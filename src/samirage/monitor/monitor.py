@@ -112,7 +112,8 @@ class Monitor:
         if record.perturbed:
             if inverse_scale is not None:
                 self._watch.scale_gradients(inverse_scale)
-            self._watch.saw_sampled_step(self._seen(None), record)
+            judged = record.followed if self.optimizer.guard is not None else None
+            self._watch.saw_sampled_step(self._seen(None), record, followed=judged)
         else:
             self._watch.saw_plain_step(record)
         if len(self._watch.windows) > windows and self._sinks:
@@ -201,7 +202,7 @@ def monitor_of(optimizer: SAM) -> Monitor | None:
 def intended_radius(optimizer: SAM) -> float:
     """Return the radius that every step should realise; NaN where it differs between steps or groups."""
     rhos = {float(group["rho"]) for group in optimizer.param_groups}
-    steady = optimizer.variant == "sam" and optimizer.schedule is None and len(rhos) == 1
+    steady = optimizer.variant == "sam" and optimizer.schedule is None and optimizer.guard is None and len(rhos) == 1
     return rhos.pop() or math.nan if steady else math.nan
 
 

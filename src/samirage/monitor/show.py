@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 Tone = Literal["good", "neutral", "bad"]
 
-_GOOD: Final = frozenset({Status.PROGRESSING, Status.STATIONARY})
 _NEUTRAL: Final = frozenset({Status.UNDECIDED, Status.BOUNCING_MINIMIZER})
 _COLOURS: Final = {"good": "green", "neutral": "yellow", "bad": "red"}
 _HTML_COLOURS: Final = {"good": "#1a7f37", "neutral": "#9a6700", "bad": "#cf222e"}
@@ -30,7 +29,7 @@ def tone(status: Status) -> Tone:
         >>> tone(Status.PROGRESSING), tone(Status.HALLUCINATED_PLATEAU)
         ('good', 'bad')
     """
-    return "good" if status in _GOOD else "neutral" if status in _NEUTRAL else "bad"
+    return "bad" if status.is_alarm else "neutral" if status in _NEUTRAL else "good"
 
 
 def as_line(diagnosis: Diagnosis) -> str:

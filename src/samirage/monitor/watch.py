@@ -46,6 +46,7 @@ class _Block:
 
     def __init__(self) -> None:
         self.figures: list[StepFigures] = []
+        self.followed: list[Tensor | None] = []  # None where no guard judges
         self.products: list[Tensor] = []
         self.sums: list[Tensor] = []
         self.finite: list[Tensor] = []
@@ -179,21 +180,22 @@ class Watch:
         """Take `g` of the step in progress, sampled already."""
         self._grads.append(grad)
 
-    def saw_step(self, direction: Sequence[Tensor], figures: StepFigures) -> None:
+    def saw_step(self, direction: Sequence[Tensor], figures: StepFigures, *, followed: Tensor | None = None) -> None:
         """Take a step of two passes.
 
         Args:
             direction: What the step follows, one for each parameter.
             figures: Its figures; kept, not copied.
+            followed: Whether the direction is `g⁺`, boolean, where a guard judges; copied.
         """
-        self.saw_sampled_step(self.sample(direction, direction), figures)
+        self.saw_sampled_step(self.sample(direction, direction), figures, followed=followed)
 
-    def saw_sampled_step(self, direction: Tensor, figures: StepFigures) -> None:
+    def saw_sampled_step(self, direction: Tensor, figures: StepFigures, *, followed: Tensor | None = None) -> None:
         """Take a step of two passes whose direction was sampled already."""
         if self._grads:
             grad = self._grads[0] if len(self._grads) == 1 else torch.stack(self._grads).mean(0)
             self._before = direction, self._blocks[-1].add_vectors(grad, direction, self._before)
-        self._end_step(figures)
+        self._end_step(figures, followed)
 
     def saw_plain_step(self, figures: StepFigures) -> None:
         """Take a step of one pass, or one that was skipped.
@@ -202,12 +204,13 @@ class Watch:
             figures: Its figures; kept, not copied.
         """
         self._before = None
-        self._end_step(figures)
+        self._end_step(figures, None)
 
-    def _end_step(self, figures: StepFigures) -> None:
+    def _end_step(self, figures: StepFigures, followed: Tensor | None) -> None:
         self._grads = []
         self.steps += 1
         self._blocks[-1].figures.append(figures)
+        self._blocks[-1].followed.append(None if followed is None else followed.clone())
         if len(self._early) < EARLY_STEPS:
             self._early.append(figures)
         if len(self._blocks[-1].figures) >= self._half:
@@ -226,11 +229,16 @@ class Watch:
         if not blocks:
             raise ValueError("the monitor has seen no step yet: train for some steps first")
         figures = [one for block in blocks for one in block.figures]
+        judged = [one for block in blocks for one in block.followed]
+        plain = torch.zeros_like(figures[0].loss, dtype=torch.bool)
         early = stacked(self._early)
         course = course_figures(
             stacked(figures),
             early_loss=early.loss.nanmedian(0).values,
             early_grad_norm=early.grad_norm.nanmedian(0).values,
+            followed=None
+            if all(one is None for one in judged)
+            else torch.stack([plain if one is None else one for one in judged]),
         )
         return Window(self.steps - 1, len(figures), course, self._motion([b for b in blocks if b.products], course))
 

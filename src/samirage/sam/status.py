@@ -106,3 +106,13 @@ class Status(Enum):
             Status.HALLUCINATED_PLATEAU,
             Status.HALLUCINATED_BOUNCE,
         }
+
+    @property
+    def is_alarm(self) -> bool:
+        """Whether the run should be changed: it is not one that progresses, rests, or goes about a minimizer."""
+        return self not in {
+            Status.PROGRESSING,
+            Status.STATIONARY,
+            Status.BOUNCING_MINIMIZER,
+            Status.UNDECIDED,
+        }

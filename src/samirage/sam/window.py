@@ -45,6 +45,7 @@ class CourseFigures:
         ridge_share: Share of the steps with `f⁺ < f` or `s < 0`: the loss along `u` has a maximum between (Rolle).
         same_grad_share: Share of the steps with `g⁺ = g`.
         same_loss_share: Share of the steps with `f⁺ = f`.
+        rejected_share: Share of the steps that a guard rejected; NaN where nobody has judged them.
         radius: Median of `‖x⁺ − x‖`.
     """
 
@@ -64,6 +65,7 @@ class CourseFigures:
     ridge_share: Tensor
     same_grad_share: Tensor
     same_loss_share: Tensor
+    rejected_share: Tensor
     radius: Tensor
 
 
@@ -118,7 +120,9 @@ class MotionProducts:
     eps: float
 
 
-def course_figures(steps: StepFigures, *, early_loss: Tensor, early_grad_norm: Tensor) -> CourseFigures:
+def course_figures(
+    steps: StepFigures, *, early_loss: Tensor, early_grad_norm: Tensor, followed: Tensor | None = None
+) -> CourseFigures:
     """Compute the figures of a window from those of its steps.
 
     Args:
@@ -126,6 +130,7 @@ def course_figures(steps: StepFigures, *, early_loss: Tensor, early_grad_norm: T
             one pass.
         early_loss: Typical `f` early in the run, shape () or (S,).
         early_grad_norm: Typical `‖g‖` early in the run, same shape.
+        followed: Whether each step followed `g⁺`, boolean, shape (W,) or (W, S); None where no guard judges.
 
     Returns:
         The figures.
@@ -168,6 +173,7 @@ def course_figures(steps: StepFigures, *, early_loss: Tensor, early_grad_norm: T
         ridge_share=_share(lower | opposed, perturbed),
         same_grad_share=_share(same, perturbed),
         same_loss_share=_share(steps.loss_plus == steps.loss, known),
+        rejected_share=loss * torch.nan if followed is None else _share(~followed, perturbed),
         radius=steps.radius.nanmedian(0).values,
     )
 

@@ -1,0 +1,314 @@
+"""Study `doctor`: is the diagnosis right? Runs whose class is known by construction, several seeds each.
+
+Every run is diagnosed four ways: by the free figures of a monitor at its end, by those and extra passes over the loss,
+by the records of its steps alone (an optimizer without a monitor), and by the monitor at every half window of its life.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from samirage.lab.claims import Claim, Relation
+from samirage.lab.digits import Digits
+from samirage.lab.ensemble import train
+from samirage.lab.errors import UserError
+from samirage.lab.labelled import POINTS, Labelled, LabelledNetwork, LabelledPoint, networks
+from samirage.lab.models import LOSSES
+from samirage.lab.particles import Particles
+from samirage.lab.runtime import default_threads, usable_device
+from samirage.lab.stacked import AbstractStack
+from samirage.lab.study import AbstractStudy, Cell
+from samirage.landscape import Objective
+from samirage.monitor import Diagnosis, Thresholds, Watch
+from samirage.monitor.confirm import Loss, confirm_status
+from samirage.monitor.diagnosis import judge
+from samirage.monitor.figures import values_of
+from samirage.sam import MotionFigures, Status
+
+_RECORDED_POINTS: Final = 200  # most points of a stored curve
+_SAMPLE: Final = 2048  # coordinates of each network in which vectors are measured
+_STATUSES: Final = tuple(Status)
+_NOT_TRIED: Final = -1
+_MOTION: Final = tuple(field.name for field in fields(MotionFigures))
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """All that decides the numbers of this study.
+
+    Attributes:
+        scale: Preset that the values started from.
+        data: Name of the data set of the networks.
+        images: Training images used; the first so many.
+        steps: Gradient steps of the networks.
+        seeds: Number of seeds of every run.
+        confirmed: Number of them that get the extra passes, of the networks (of the points all do).
+        first_seed: The first seed; the others follow.
+        device: Where to compute.
+        threads: CPU threads.
+    """
+
+    scale: str
+    data: str
+    images: int
+    steps: int
+    seeds: int
+    confirmed: int
+    first_seed: int = 0
+    device: str = "cpu"
+    threads: int = 1
+
+
+SCALES: Final[dict[str, DoctorConfig]] = {
+    "smoke": DoctorConfig("smoke", "mnist-mini", images=200, steps=160, seeds=2, confirmed=1),
+    "laptop": DoctorConfig("laptop", "mnist-mini", images=500, steps=400, seeds=16, confirmed=4),
+    "paper": DoctorConfig("paper", "mnist", images=10_000, steps=1000, seeds=80, confirmed=16),
+}
+
+
+class DoctorStudy(AbstractStudy):
+    """The study, for one configuration.
+
+    Args:
+        settings: The configuration.
+        data_dir: Folder of the data set, where it is not the one in the package.
+
+    Raises:
+        UserError: If the device or the data set is not to be had, or it has too few images.
+
+    Example:
+        >>> [cell.name for cell in DoctorStudy(SCALES["smoke"]).cells()][:3]
+        ['ring-hallucinated', 'ring-hallucinated-momentum', 'ring-small-radius']
+    """
+
+    name: ClassVar[str] = "doctor"
+
+    def __init__(self, settings: DoctorConfig, data_dir: str | None = None) -> None:
+        self._settings = settings
+        self._device = usable_device(settings.device)
+        self._runs: dict[str, Labelled] = {run.name: run for run in (*POINTS, *networks(settings.steps))}
+        widths = {run.hidden for run in self._runs.values() if isinstance(run, LabelledNetwork)}
+        self._digits = {
+            hidden: Digits(settings.data, images=settings.images, hidden=hidden, device=self._device, data_dir=data_dir)
+            for hidden in widths
+        }
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration, as plain data for JSON."""
+        return {**asdict(self._settings), "thresholds": asdict(Thresholds())}
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, the same for every run."""
+        return list(range(self._settings.first_seed, self._settings.first_seed + self._settings.seeds))
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._device
+
+    @property
+    def threads(self) -> int:
+        """How many CPU threads it uses."""
+        return self._settings.threads
+
+    def cells(self) -> list[Cell]:
+        """Return the plan: one cell for each labelled run."""
+        return [
+            Cell(
+                name=run.name,
+                passes=sum(2 if run.recipe.radius(step) > 0 else 1 for step in range(run.recipe.steps)),
+                settings={},
+            )
+            for run in self._runs.values()
+        ]
+
+    def run(self, cell: Cell, advance: Callable[[int], None]) -> xr.Dataset:
+        """Make one labelled run for every seed, and diagnose it; see `AbstractStudy`."""
+        run = self._runs[cell.name]
+        members = self._members(run)
+        watch = Watch(window=run.window, sample=_SAMPLE, batched=True)
+        course = train(members, run.recipe, lambda step, passes: advance(passes), watch)
+        ends = [window.last_step for window in watch.windows]
+        life = [[_judge(values, run) for values in values_of(window)] for window in watch.windows]
+        values = values_of(watch.windows[-1])
+        free = life[-1]
+        alone = [_judge({**one, **dict.fromkeys(_MOTION, math.nan)}, run) for one in values]
+        confirmed = [_NOT_TRIED] * len(free)
+        for i, (loss, x) in enumerate(self._losses(run, members)):
+            found = confirm_status(
+                free[i].free_status, loss, x, rho=run.recipe.rho, lr=run.recipe.lr, thresholds=Thresholds()
+            )
+            confirmed[i] = _STATUSES.index(found.status)
+        stride = -(-run.recipe.steps // _RECORDED_POINTS)
+        results: dict[str, tuple[Any, NDArray[Any]]] = {
+            "status": ("seed", _codes(free)),
+            "status_alone": ("seed", _codes(alone)),
+            "status_confirmed": ("seed", np.array(confirmed, dtype=np.int8)),
+            "status_over_time": (("window", "seed"), np.stack([_codes(diagnoses) for diagnoses in life])),
+            "margin": ("seed", np.array([_margin(diagnosis) for diagnosis in free])),
+            "loss": (("step", "seed"), course["loss"][::stride].cpu().numpy()),
+        }
+        results |= {f"figure_{name}": ("seed", np.array([one[name] for one in values])) for name in values[0]}
+        attributes = {
+            "study": self.name,
+            "run": run.name,
+            "family": "network" if isinstance(run, LabelledNetwork) else "analytic",
+            "truth": run.truth.value,
+            "reason": run.reason,
+            "at_rest": int(run.at_rest),
+            "rho": run.recipe.rho,
+            "lr": run.recipe.lr,
+            "window_steps": run.window,
+            "statuses": [status.value for status in _STATUSES],
+            "alarms": [status.value for status in _STATUSES if status.is_alarm],
+        }
+        coords = {
+            "seed": np.array(self.seeds),
+            "step": np.arange(0, run.recipe.steps, stride),
+            "window": np.array(ends),
+        }
+        return xr.Dataset(results, coords=coords, attrs=attributes).transpose("seed", ...)
+
+    def _members(self, run: Labelled) -> Particles | AbstractStack:
+        if isinstance(run, LabelledPoint):
+            starts = run.points(self.seeds).to(self._device)
+            return Particles(run.function, starts, noise=run.noise)
+        assert isinstance(run, LabelledNetwork)
+        return self._digits[run.hidden].members(run.loss, self.seeds)
+
+    def _losses(self, run: Labelled, members: Particles | AbstractStack) -> list[tuple[Loss, Tensor]]:
+        """Return, for the members that get extra passes, the loss and the point at which they ended."""
+        if isinstance(run, LabelledPoint):
+            return [(run.function, x) for x in members.params[0]]
+        assert isinstance(run, LabelledNetwork)
+        assert isinstance(members, AbstractStack)
+        digits = self._digits[run.hidden]
+        data = [(digits.x, digits.labels)]
+        objectives = [
+            Objective(module.eval(), LOSSES[run.loss], data) for module in members.modules()[: self._settings.confirmed]
+        ]
+        return [(objective, objective.flat_parameters()) for objective in objectives]
+
+    def claims(self, results: Mapping[str, xr.Dataset], command: str) -> list[Claim]:
+        """Hold the diagnoses against the labels; see `AbstractStudy`."""
+        cells = list(results.values())
+        analytic = [cell for cell in cells if cell.attrs["family"] == "analytic"]
+        moving = [cell for cell in analytic if not cell.attrs["at_rest"]]
+        digits = [cell for cell in cells if cell.attrs["family"] == "network"]
+        healthy = [cell for cell in cells if cell.attrs["truth"] == Status.PROGRESSING.value]
+        claims = []
+
+        def add(statement: str, relation: Relation, expected: float, flags: Sequence[NDArray[np.bool_]]) -> None:
+            if flags:
+                together = np.concatenate([one.ravel() for one in flags])
+                share = float(together.mean()) if together.size else math.nan
+                claims.append(
+                    Claim(
+                        statement=statement,
+                        source="ours",
+                        relation=relation,
+                        expected=expected,
+                        measured=share,
+                        standard_error=math.sqrt(share * (1 - share) / together.size) if together.size else math.nan,
+                        n=int(together.size),
+                        command=command,
+                    )
+                )
+
+        add(
+            "On analytic functions the free figures diagnose every seed right, where the run has not come to rest at a "
+            "point that only extra passes can tell",
+            Relation.AT_LEAST,
+            1.0,
+            [correct(cell) for cell in moving],
+        )
+        add(
+            "With extra passes, every seed on analytic functions is diagnosed right",
+            Relation.AT_LEAST,
+            1.0,
+            [correct(cell, "status_confirmed") for cell in analytic],
+        )
+        add(
+            "On networks the free figures diagnose at least 95 of 100 seeds right",
+            Relation.AT_LEAST,
+            0.95,
+            [correct(cell) for cell in digits],
+        )
+        add(
+            "In no window of the life of a healthy run is there an alarm",
+            Relation.AT_MOST,
+            0.0,
+            [alarms(cell) for cell in healthy],
+        )
+        add(
+            "From the records of single steps alone, without a monitor, at least nine seeds in ten are diagnosed right "
+            "(but for runs that only extra passes can tell)",
+            Relation.AT_LEAST,
+            0.9,
+            [correct(cell, "status_alone") for cell in (*moving, *digits)],
+        )
+        return claims
+
+
+def correct(cell: xr.Dataset, name: str = "status") -> NDArray[np.bool_]:
+    """Tell of which seeds the diagnosis is the label; those that were not tried are left out.
+
+    Args:
+        cell: A cell of this study.
+        name: Which diagnosis.
+    """
+    codes = cell[name].values
+    right: NDArray[np.bool_] = (codes == list(cell.attrs["statuses"]).index(cell.attrs["truth"]))[codes != _NOT_TRIED]
+    return right
+
+
+def alarms(cell: xr.Dataset) -> NDArray[np.bool_]:
+    """Tell in which windows of which seeds there was an alarm.
+
+    Args:
+        cell: A cell of this study.
+    """
+    names = list(cell.attrs["statuses"])
+    bad = [names.index(name) for name in cell.attrs["alarms"]]
+    flags: NDArray[np.bool_] = np.isin(cell.status_over_time.values, bad)
+    return flags
+
+
+def _judge(values: Mapping[str, float], run: Labelled) -> Diagnosis:
+    return judge(values, last_step=run.recipe.steps - 1, steps=run.window, thresholds=Thresholds())
+
+
+def _codes(diagnoses: Sequence[Diagnosis]) -> NDArray[np.int8]:
+    return np.array([_STATUSES.index(diagnosis.status) for diagnosis in diagnoses], dtype=np.int8)
+
+
+def _margin(diagnosis: Diagnosis) -> float:
+    """The smallest margin of what the diagnosis rests on; NaN where nothing was asked."""
+    return min((f.margin for f in diagnosis.figures.values() if f.passed), default=math.nan)
+
+
+def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> DoctorStudy:
+    """Return the study at a scale.
+
+    Args:
+        scale: One of `SCALES`.
+        overrides: Settings that differ from the scale's own, by name.
+        data_dir: Folder of the data set, where it is not the one in the package.
+
+    Raises:
+        UserError: If the study cannot be configured so.
+    """
+    foreign = [name for name in ("loss", "rhos") if name in overrides]
+    if foreign:
+        given = " and ".join(f"--{'rho' if name == 'rhos' else name}" for name in foreign)
+        raise UserError(f"study doctor has losses and radii of its own: leave out {given}, or name other studies")
+    return DoctorStudy(replace(SCALES[scale], **{"threads": default_threads(), **overrides}), data_dir)
