@@ -89,7 +89,7 @@ def _shell(low: float, high: float) -> Starts:
     def start(generator: torch.Generator) -> Tensor:
         turn, along = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
         distance, angle = low + (high - low) * along, 2 * math.pi * turn
-        return distance * torch.tensor([math.cos(angle), math.sin(angle)], dtype=torch.float64)
+        return torch.tensor([distance * math.cos(angle), distance * math.sin(angle)], dtype=torch.float64)
 
     return start
 
