@@ -8,6 +8,7 @@ from samirage.landscape.custom import SymPyFunction, TorchFunction
 from samirage.landscape.functions import BumpOnBowl, DoubleWell, Moat, MultiWell, Quadratic, Ring
 from samirage.landscape.objective import Objective
 from samirage.landscape.smooth import Linearized, Smooth, sam_jacobian
+from samirage.landscape.tanh_network import TanhNetwork
 
 __all__ = [
     "AbstractFormula",
@@ -24,6 +25,7 @@ __all__ = [
     "Scalar",
     "Smooth",
     "SymPyFunction",
+    "TanhNetwork",
     "TorchFunction",
     "sam_jacobian",
 ]

@@ -20,6 +20,7 @@ Matrix = Any
 Floats = NDArray[np.float64]
 
 PRECISION_BITS: Final = 113  # that of IEEE quadruple precision: rounding is then far below any box
+_PERRON_STEPS: Final = 20
 _SLACK: Final = 1 + 1e-9  # outward, more than the rounding of the float64 sums and conversions below
 
 
@@ -126,12 +127,26 @@ def is_finite(balls: Matrix) -> bool:
     return all(ball.is_finite() for ball in balls.entries())
 
 
+def radii(balls: Matrix) -> Floats:
+    """Return upper bounds of the distance from `middle` that an entry can have, shape (n, m).
+
+    Args:
+        balls: Any matrix.
+    """
+    values = [(float(ball.rad()), abs(float(ball.mid()))) for ball in balls.entries()]
+    # The middle, rounded to float64, is off by half a unit in the last place at most.
+    ends = [radius * _SLACK + size * 2.0**-52 + 5e-324 for radius, size in values]
+    return np.array(ends).reshape(balls.nrows(), balls.ncols())
+
+
 def is_positive_definite(balls: Matrix) -> bool:
     """Prove that every symmetric matrix within an enclosure is positive definite; False proves nothing.
 
-    With the approximate eigenvectors `V` of the middle, `VᵀBV` is nearly diagonal. If every diagonal entry exceeds the
-    sum of the absolute values of the others in its row, it is positive definite by Gershgorin's theorem, which also
-    makes `V` regular, and then so is `B` by congruence.
+    A member differs from the middle `B` by at most `R`, entry by entry, so its eigenvalues differ by at most the
+    spectral radius of `R`, which is at most `max (R·w)_i/w_i` for any positive `w` (Collatz). So `B`, less that
+    multiple of the identity, has to be positive definite: with its approximate eigenvectors `V`, `VᵀBV` is nearly
+    diagonal, and positive definite by Gershgorin's theorem if every diagonal entry exceeds the sum of the absolute
+    values of the others in its row; which also makes `V` regular, and then so is `B` by congruence.
 
     Args:
         balls: A square matrix, of which symmetric members are meant.
@@ -143,9 +158,17 @@ def is_positive_definite(balls: Matrix) -> bool:
     """
     if not is_finite(balls):
         return False
-    centre = middle(balls)
-    vectors = matrix(np.linalg.eigh((centre + centre.T) / 2)[1])
-    rotated = vectors.transpose() * balls * vectors
+    centre, apart = middle(balls), radii(balls)
+    apart = np.maximum(apart, apart.T) + np.abs(centre - centre.T)
+    symmetric = (centre + centre.T) / 2
+    weights = np.ones(len(apart))
+    for _ in range(_PERRON_STEPS):
+        weights = apart @ weights + 1e-3 * apart.max()
+        weights /= weights.max()
+    shift = float((apart @ weights / weights).max()) * _SLACK
+    shifted = symmetric - shift * np.eye(len(symmetric))
+    vectors = matrix(np.linalg.eigh(shifted)[1])
+    rotated = vectors.transpose() * (matrix(symmetric) - identity(len(symmetric)) * shift) * vectors
     off = magnitude(rotated)
     np.fill_diagonal(off, 0.0)
     diagonal = np.array([float(rotated[i, i].lower()) for i in range(rotated.nrows())])

@@ -4,7 +4,7 @@
 |---|---|---|
 | derivatives | second-order jets | Taylor series in one variable along lines, and polarization |
 | exactly one zero | Krawczyk's operator | interval Newton: a ball linear system is solved |
-| positive definite | congruence and Gershgorin discs | Schur complements, recursively |
+| positive definite | congruence, Gershgorin's theorem, a Perron bound | Schur complements, a Frobenius bound |
 | contraction | norm by doubling | norm from SciPy's Lyapunov solver |
 | rotation invariance | generators, by differentiation | invariance under (3/5, 4/5)-rotations, which are dense |
 
@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 
 from samirage.errors import require
+from samirage.points.check_network import network_check_derivatives
 from samirage.points.check_scalars import Series, Symbol
 
 _BITS: Final = 160
@@ -94,7 +95,7 @@ def _checked(f: Any, content: dict[str, Any]) -> Check:
     lines: list[str] = []
     if len(centre) != f.dim:
         return Check(False, (f"the record has {len(centre)} coordinates and the function {f.dim}",))
-    derive = f.check_derivatives if hasattr(f, "check_derivatives") else _along_lines(f.formula)
+    derive = _along_lines(f.formula) if hasattr(f, "formula") else network_check_derivatives(f)
     if content["reduction"] == "rotation":
         if not _is_invariant(f):
             return Check(False, ("the function could not be shown to depend on the distance from 0 alone",))
@@ -220,6 +221,26 @@ def _block(matrix: Any, rows: range, columns: range) -> Any:
 
 
 def _is_positive(matrix: Any) -> bool:
+    """Whether every symmetric member is positive definite: shown in one of two ways.
+
+    By elimination in balls, which is the sharper way for few coordinates; or because the middle is positive definite by
+    more than the Frobenius norm of the rest.
+    """
+    if _eliminates(matrix):
+        return True
+    flint = require("proof", "flint")
+    n = matrix.nrows()
+    middle = flint.arb_mat(n, n, [entry.mid() for entry in matrix.entries()])
+    if not all(entry.is_finite() for entry in matrix.entries()):
+        return False
+    radius = sum((entry.rad() * entry.rad() for entry in matrix.entries()), flint.arb(0)).sqrt()
+    # Only the lower triangle of the middle is looked at, so its upper one may differ by as much as the radii.
+    apart = middle - middle.transpose()
+    radius = radius + sum((entry * entry for entry in apart.entries()), flint.arb(0)).sqrt()
+    return _eliminates(_shifted(middle, -radius))
+
+
+def _eliminates(matrix: Any) -> bool:
     """A symmetric matrix is positive definite if a leading block and its Schur complement are."""
     n = matrix.nrows()
     if n <= _LEAF:
@@ -236,13 +257,13 @@ def _is_positive(matrix: Any) -> bool:
     half = n // 2
     top, bottom = range(half), range(half, n)
     leading, corner = _block(matrix, top, top), _block(matrix, top, bottom)
-    if not _is_positive(leading):
+    if not _eliminates(leading):
         return False
     try:
         solved = leading.solve(corner)
     except ZeroDivisionError:
         return False
-    return _is_positive(_block(matrix, bottom, bottom) - corner.transpose() * solved)
+    return _eliminates(_block(matrix, bottom, bottom) - corner.transpose() * solved)
 
 
 def _attraction(derive: Derive, centre: list[Any], content: dict[str, Any]) -> Part:

@@ -17,7 +17,7 @@ from samirage.points.proof import Attraction
 
 _DOUBLINGS: Final = 60
 _SMALL_DIM: Final = 64  # up to which many half-widths are tried
-_MARGIN: Final = 4.0  # the half-width is stated this much smaller than it could be, for checkers with wider enclosures
+_MARGIN: Final = 8.0  # the half-width is stated this much smaller than it could be, for checkers with wider enclosures
 
 
 def prove_attraction(derive: Enclose, centre: Floats, rho: float, lr: float, radius: float) -> Attraction | None:

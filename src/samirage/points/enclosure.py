@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from samirage.landscape import AbstractFormula
+from samirage.landscape import AbstractFormula, TanhNetwork
 from samirage.points.balls import Ball, Matrix, column, flint, identity, norm
 from samirage.points.jets import derivatives
+from samirage.points.network_balls import network_derivatives
 
 Enclose = Callable[[Matrix], tuple[Matrix, Matrix]]
 """Maps a box, a column of d balls, to enclosures of the gradient (d, 1) and the Hessian (d, d) over it."""
@@ -37,14 +38,13 @@ def enclose(f: Any) -> Enclose:
     """Return how to enclose the derivatives of a function.
 
     Args:
-        f: An analytic function with a `formula`, or one that has a method `enclose` of its own, such as a network.
+        f: An analytic function with a `formula`, or a `TanhNetwork`.
 
     Raises:
-        TypeError: If it has neither.
+        TypeError: If it is neither.
     """
-    if callable(getattr(f, "enclose", None)):
-        own: Enclose = f.enclose
-        return own
+    if isinstance(f, TanhNetwork):
+        return network_derivatives(f)
     if not isinstance(f, AbstractFormula):
         raise TypeError(
             f"a proof needs a formula that ball arithmetic can evaluate; {type(f).__name__} has none: use an analytic "

@@ -143,7 +143,11 @@ class _Attempt:
                     ),
                 )
                 continue
-            return self._described(inside, radius)
+            found = self._described(inside, radius)
+            # A narrower box may let attraction be proved; what cannot be proved at any width is reported at the widest.
+            if found.proved or self.lr is None or found.min_curvature is None:
+                return found
+            best = found if best.x_plus_box is None else best
         return best
 
     def _described(self, inside: SamBox, radius: float) -> Proof:
