@@ -10,7 +10,7 @@ from samirage.sam import max_stable_lr, multipliers
 
 
 @dataclass(frozen=True)
-class Attraction:
+class Verdict:
     """The verdict.
 
     Attributes:
@@ -30,7 +30,7 @@ class Attraction:
     reason: str
 
 
-def decide(mu: Spectrum, *, lr: float | None, momentum: float, tolerance: float) -> Attraction:
+def decide(mu: Spectrum, *, lr: float | None, momentum: float, tolerance: float) -> Verdict:
     """Decide on attraction: all `mu` but zero modes must lie right of 0, and the learning rate below their bounds.
 
     Args:
@@ -57,8 +57,8 @@ def decide(mu: Spectrum, *, lr: float | None, momentum: float, tolerance: float)
     if lr is not None and len(counted):
         contraction = float(multipliers(counted, lr=lr, momentum=momentum).abs().max())
 
-    def verdict(attracts: bool | None, bound: float | None, reason: str = "") -> Attraction:
-        return Attraction(attracts, bound, contraction, zero_modes, residual, reason)
+    def verdict(attracts: bool | None, bound: float | None, reason: str = "") -> Verdict:
+        return Verdict(attracts, bound, contraction, zero_modes, residual, reason)
 
     if not len(counted):
         return verdict(None, None, "all eigenvalues of M vanish, so that attraction depends on higher derivatives")
