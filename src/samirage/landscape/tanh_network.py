@@ -81,15 +81,16 @@ class TanhNetwork(AbstractFunction):
     @property
     def dim(self) -> int:
         """Number of parameters."""
-        outputs = int(self._targets.shape[1])
-        return self._hidden * (self._inputs.shape[1] + 1) + outputs * (self._hidden + 1)
+        width, outputs = self._inputs.shape[1], self._targets.shape[1]
+        return int(self._hidden * (width + 1) + outputs * (self._hidden + 1))
 
     def _value(self, x: Tensor) -> Tensor:
         width, outputs = self._inputs.shape[1], self._targets.shape[1]
         sizes = [self._hidden * width, self._hidden, outputs * self._hidden, outputs]
         w_1, b_1, w_2, b_2 = torch.split(x, sizes, -1)
         inputs, targets = (torch.as_tensor(a).to(x) for a in (self._inputs, self._targets))
-        first = inputs @ w_1.unflatten(-1, (self._hidden, width)).mT + b_1.unsqueeze(-2)
-        second = torch.tanh(first) @ w_2.unflatten(-1, (outputs, self._hidden)).mT + b_2.unsqueeze(-2)
+        points = x.shape[:-1]
+        first = inputs @ w_1.reshape(*points, self._hidden, width).mT + b_1.unsqueeze(-2)
+        second = torch.tanh(first) @ w_2.reshape(*points, outputs, self._hidden).mT + b_2.unsqueeze(-2)
         loss = (torch.tanh(second) - targets).square().sum((-2, -1)) / len(self._inputs)
         return loss + self._weight_decay / 2 * x.square().sum(-1)
