@@ -3,6 +3,7 @@
 All take any `samirage.landscape.Smooth`: an analytic function, or the loss of a network. Proofs need a formula.
 """
 
+from samirage.points.basins import Basins, End, basins
 from samirage.points.branch import Branch, BranchEvent, Event, branch
 from samirage.points.certificate import Certificate
 from samirage.points.certify import certify
@@ -19,10 +20,12 @@ from samirage.points.radius import RadiusInterval, radius_interval
 __all__ = [
     "BUILT_IN",
     "Attraction",
+    "Basins",
     "Branch",
     "BranchEvent",
     "Certificate",
     "Check",
+    "End",
     "Event",
     "HallucinatedPoint",
     "HallucinatedPoints",
@@ -30,6 +33,7 @@ __all__ = [
     "Polished",
     "Proof",
     "RadiusInterval",
+    "basins",
     "branch",
     "certify",
     "check_record",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from samirage.landscape import Smooth
 from samirage.points.equation import DENSE_DIM, dense_perturbed
+from samirage.points.spectrum import random_start, symmetric_ends
 from samirage.points.sphere import SphereKind, sphere_curvatures, sphere_kind
 from samirage.sam import Status
 from samirage.sam.map import displacement
@@ -95,13 +96,10 @@ def evidence(f: Smooth, x: Tensor, rho: float, *, found_by: tuple[str, ...] = ()
         a, on_sphere = curvatures * rho / size, sphere_kind(curvatures)
         mu = torch.linalg.eigvals(hessian_plus @ dense_perturbed(grad, hessian, rho))
         attracts, lr = attraction(mu)
-        ends = torch.linalg.eigvalsh(hessian_plus)[[0, -1]]
-    else:
-        ends = _ends_of_spectrum(f, x_plus)
     return HallucinatedPoint(
         x=x,
         rho=rho,
-        kind=kind_of(float(ends[0]), float(ends[-1]), size / rho),
+        kind=kind_of(*ends_of_hessian(f, x_plus), size / rho),
         x_plus=x_plus,
         loss=float(loss),
         loss_plus=float(loss_plus),
@@ -161,19 +159,20 @@ def attraction(mu: Tensor) -> tuple[bool, float]:
     return lr > 0, lr
 
 
-def _ends_of_spectrum(f: Smooth, x: Tensor) -> Tensor:
-    """Smallest and largest eigenvalue of the Hessian, by Lanczos."""
-    from samirage.errors import require
+def ends_of_hessian(f: Smooth, x: Tensor) -> tuple[float, float]:
+    """Return the smallest and the largest eigenvalue of the Hessian at a point.
 
-    linalg = require("lab", "scipy.sparse.linalg")
-    hvp = f.linearize(x).hvp
+    Args:
+        f: The function; up to `DENSE_DIM` coordinates its Hessian is formed, beyond, Lanczos' method is used.
+        x: The point, shape (d,).
 
-    def product(v: object) -> object:
-        return hvp(torch.as_tensor(v, dtype=torch.float64, device=x.device).reshape(-1)).cpu().numpy()
-
-    operator = linalg.LinearOperator((f.dim, f.dim), matvec=product, dtype="float64")
-    begin = torch.ones(f.dim, dtype=torch.float64).numpy()
-    values = linalg.eigsh(
-        operator, k=2, which="BE", v0=begin, tol=_LANCZOS_TOLERANCE, return_eigenvectors=False, maxiter=20 * f.dim
-    )
-    return torch.as_tensor(values)
+    Example:
+        >>> from samirage.landscape import DoubleWell
+        >>> ends_of_hessian(DoubleWell(stiffness=1.0, coupling=0.0), torch.zeros(2))
+        (-1.0, 2.0)
+    """
+    if f.dim <= DENSE_DIM:
+        values = torch.linalg.eigvalsh(f.hessian(x))
+        return float(values[0]), float(values[-1])
+    ends = symmetric_ends(f.linearize(x).hvp, random_start(x, seed=0), tolerance=_LANCZOS_TOLERANCE)
+    return float(ends.values[0]), float(ends.values[-1])
