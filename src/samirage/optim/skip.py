@@ -66,6 +66,8 @@ def step_unless(bad: Tensor, base: Optimizer, *, may_wait: bool) -> bool:
     return True
 
 
+# As torch does with its fused optimizers: an attribute that is set in traced code would not be seen in theirs.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _step_fused(bad: Tensor, base: Optimizer) -> None:
     known = {id(value) for state in base.state.values() for value in state.values() if isinstance(value, Tensor)}
     base.found_inf = bad.float()  # type: ignore[attr-defined]
