@@ -230,7 +230,7 @@ def test_efficiency_is_not_taken_from_noise():
 
 @pytest.mark.parametrize(("curvature", "sign"), [(-0.8, -1.0), (0.8, 1.0)])
 def test_the_transverse_cosine_tells_a_saddle_from_a_minimum_while_bouncing(curvature, sign):
-    """g⁺ = (I + rho·H/‖g‖)·g: across the bouncing along λ = 3, it is (1 + rho·h/‖g‖) times g, which changes its sign."""
+    """g⁺ = (I + rho·H/‖g‖)·g: across the bouncing along λ = 3 it is (1 + rho·h/‖g‖) times g, of either sign."""
     h = torch.tensor([3.0, curvature], dtype=torch.float64)
     rho, lr = 0.2, 0.1
     x = torch.tensor([lr * rho * 3 / (2 - lr * 3), 1e-3], dtype=torch.float64)

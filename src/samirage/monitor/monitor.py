@@ -108,6 +108,7 @@ class Monitor:
             self._begin()
             self._first_step = record.step
         self._next_step = record.step + 1
+        self._params()
         windows = len(self._watch.windows)
         if record.perturbed:
             if inverse_scale is not None:
@@ -123,9 +124,7 @@ class Monitor:
 
     def _seen(self, inverse_scale: Tensor | None) -> Tensor:
         """Sample what the parameters hold in `.grad`, and add the weight decay that the base optimizer will add."""
-        params = [p for group in self.optimizer.param_groups for p in group["params"]]
-        if self._layout != tuple(map(id, params)):
-            self._lay_out(params)
+        params = self._params()
         values = [None if p.grad is None else real(p.grad.to_dense() if p.grad.is_sparse else p.grad) for p in params]
         sampled = self._watch.sample(values, self._like(params))
         if inverse_scale is not None:
@@ -133,6 +132,13 @@ class Monitor:
         if self._decay is not None:
             sampled = sampled.addcmul(self._decay, self._watch.sample(self._like(params), self._like(params)))
         return sampled
+
+    def _params(self) -> list[Tensor]:
+        """Return all parameters; begin a new window if they are others than before."""
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if self._layout != tuple(map(id, params)):
+            self._lay_out(params)
+        return params
 
     @staticmethod
     def _like(params: Sequence[Tensor]) -> list[Tensor]:

@@ -62,11 +62,11 @@ class CoordinateSample:
             chosen = None
             if quota < count:
                 chosen, stands_for = _chosen(count, quota, generator)
-                chosen = chosen.to(tensor.device)
+                chosen = chosen.to(tensor.device, non_blocking=True)
             self._indices.append(chosen)
             weights.append((share * stands_for).sqrt().to(self._dtype))
         joined = torch.cat(weights)
-        self._weights = None if bool((joined == 1).all()) else joined.to(self._device)
+        self._weights = None if bool((joined == 1).all()) else joined.to(self._device, non_blocking=True)
 
     def __call__(self, tensors: Sequence[Tensor | None]) -> Tensor:
         """Return the weighted entries, a copy: shape (k,), or (S, k) if batched.
@@ -90,7 +90,7 @@ class CoordinateSample:
             values: A number for each tensor.
         """
         parts = [torch.full((quota,), value) for quota, value in zip(self._quotas, values, strict=True)]
-        return torch.cat(parts).to(self._device, self._dtype)
+        return torch.cat(parts).to(self._device, self._dtype, non_blocking=True)
 
     def _entries(self, tensor: Tensor, index: Tensor | None) -> Tensor:
         if self._batched:
