@@ -5,12 +5,13 @@ import sys
 
 import pytest
 import torch
-from problems import take
+from problems import STYLES, take
 from torch import nn
 from torch._dynamo import config
 from torch._dynamo.utils import counters
 
-from samirage import SAM
+from samirage import SAM, Guard, WarmStart
+from samirage.sam import LookSAM
 
 STEPS = 5
 pytestmark = pytest.mark.filterwarnings("ignore")  # the compiler's own, about what it reads and imports
@@ -198,3 +199,20 @@ def test_a_compiled_step_drops_a_bad_gradient_as_on_an_accelerator(fused, bad_pa
     step()
     assert not torch.equal(w, home)
     assert w.isfinite().all()
+
+
+def test_a_step_assigns_nothing_to_the_optimizer_itself():
+    # While torch.compile traces, what is assigned to an optimizer is lost; see samirage.optim.notes.
+    net = Net()
+    optimizer = net.optimizer(variant=LookSAM(k=2), guard=Guard(), warm_start=WarmStart(steps=1))
+    before = dict(vars(optimizer))
+    for style in STYLES * 2:
+        take(style, optimizer, net)
+    net.backward()
+    with pytest.raises(KeyboardInterrupt), optimizer.perturbed():
+        raise KeyboardInterrupt
+    optimizer.load_state_dict(optimizer.state_dict())
+    after = vars(optimizer)
+    assert after.keys() == before.keys()
+    assert all(after[name] is before[name] for name in before)
+    assert optimizer.record is None

@@ -7,7 +7,7 @@ from accelerator import DEVICE, Accelerator, OnDevice, Waited, introduce, on_hos
 from problems import Cubic, CubicOnDevice, every_style, take
 from torch import nn
 
-from samirage import SAM, WarmStart
+from samirage import SAM, Guard, WarmStart
 
 BASES = {
     "sgd": lambda groups, **way: torch.optim.SGD(groups, lr=0.01, momentum=0.9, weight_decay=0.01, **way),
@@ -93,6 +93,23 @@ def test_no_variant_waits(style, variant, second):
         lambda p: SAM(torch.optim.SGD(p.groups(**second), lr=0.1), **options),
     )
     np.testing.assert_allclose(problem.flat(), twin.flat(), rtol=1e-14)
+
+
+@every_style
+def test_no_guard_waits(style):
+    problem, twin = CubicOnDevice(), Cubic()
+
+    def step(optimizer, problem):
+        take(style, optimizer, problem)
+        followed.append(optimizer.record.followed)
+
+    followed = []
+    guard = Guard(kappa=0.99)
+    compared(8, step, problem, twin, lambda p: SAM(torch.optim.SGD(p.groups(), lr=0.05), rho=3.0, guard=guard))
+    np.testing.assert_allclose(problem.flat(), twin.flat(), rtol=1e-13)
+    decisions = [bool(f) for f in followed]
+    assert decisions[:8] == decisions[8:]
+    assert 0 < sum(decisions[:8]) < 8
 
 
 def test_shards_do_not_wait():

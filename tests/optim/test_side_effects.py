@@ -117,6 +117,18 @@ def test_buffers_are_those_of_one_plain_pass(style, fail, micro_batches):
     assert {name: module.training for name, module in training.net.named_modules()} == modes
 
 
+@every_style
+def test_synchronised_batch_norm_too(style):
+    # Without other processes it computes what batch norm does; on a CPU it runs in no other way.
+    training, plain = Training(), Training()
+    training.net = training.optimizer.model = nn.SyncBatchNorm.convert_sync_batchnorm(training.net)
+    assert isinstance(training.net.norm, nn.SyncBatchNorm)
+    training.step(style)
+    plain.net(plain.x)
+    assert training.net.norm.num_batches_tracked == 1
+    assert_same_buffers(buffers(training.net), buffers(plain.net))
+
+
 def test_without_the_model_the_statistics_see_the_perturbed_pass_too():
     training = Training(with_model=False)
     training.step("closure")
