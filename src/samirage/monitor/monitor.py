@@ -28,8 +28,9 @@ class Monitor:
     are kept: sums over two half windows, and the last direction. The direction is what the base optimizer follows,
     with the weight decay that it adds to the gradient itself (as SGD does; the decoupled one of AdamW does not count).
 
-    Under DistributedDataParallel every rank sees the same. Under FSDP2 the ranks add up their numbers at the end of
-    each half window, all of them in the same step; `diagnose` then tells of the last complete window.
+    Under DistributedDataParallel every rank sees the same, but for the losses, which are those of its own share of the
+    batch. So it is under FSDP2, where the ranks add up their numbers at the end of each half window, all of them in the
+    same step; `diagnose` then tells of the last complete window.
 
     Args:
         optimizer: The optimizer, a `samirage.SAM`.
