@@ -87,10 +87,10 @@ def basins(
         ValueError: If an argument is out of its range.
 
     Example:
-        >>> from samirage.landscape import Ring
-        >>> found = basins(Ring(), rho=1.5, lr=0.1, window=(-1, 1, -1, 1), resolution=9)
-        >>> [(end.kind.value, end.share) for end in found.ends]  # from every start, but for the maximizer itself
-        [('hallucinated minimizer', 0.98...), ('maximizer trap', 0.01...)]
+        >>> from samirage.landscape import DoubleWell
+        >>> found = basins(DoubleWell(), rho=1.5, lr=0.1, window=(0.2, 1.2, -0.5, 0.5), resolution=10)
+        >>> [(end.kind.value, end.share) for end in found.ends]  # all starts leave the true minimizer that they surround
+        [('hallucinated minimizer', 1.0)]
     """
     rho = check_rho(rho)
     if not (math.isfinite(lr) and lr > 0):

@@ -45,16 +45,15 @@ def prove_attraction(derive: Enclose, centre: Floats, rho: float, lr: float, rad
     if norm is None:
         return None
     factor = (1 + spectral) / 2
-    half_width, widest = 16 * radius, None
-    step_up = 2.0 if len(centre) <= _SMALL_DIM else 100.0
+    half_width, widest = 2 * _MARGIN * radius, None
+    step_up = 2.0 if len(centre) <= _SMALL_DIM else 10.0
     while half_width < 1e3 * (1 + float(np.abs(centre).max())):
         if not _contracts(derive, centre, rho, lr, norm, factor, half_width):
             break
         widest, half_width = half_width, half_width * step_up
     if widest is None:
         return None
-    if len(centre) <= _SMALL_DIM and widest > _MARGIN * 2 * radius:
-        widest /= _MARGIN
+    widest /= _MARGIN
     curvatures = np.linalg.eigvalsh(norm)
     low, high = 0.99 * curvatures[0], 1.01 * curvatures[-1]
     one = identity(len(centre))

@@ -62,11 +62,11 @@ class HallucinatedPoint:
         return self.grad_plus_norm / self.grad_norm
 
     def __str__(self) -> str:
-        attraction = {
-            None: "attraction not computed",
-            False: "repels SAM at every learning rate",
-            True: f"attracts SAM for lr < {self.max_stable_lr:.2g}",
-        }[self.attracts]
+        attraction = "attraction not computed"
+        if self.attracts is not None:
+            attraction = "repels SAM at every learning rate"
+            if self.max_stable_lr:
+                attraction = f"attracts SAM for lr < {self.max_stable_lr:.2g}"
         return (
             f"{self.kind.value} at rho = {self.rho:g}: ‖g‖ = {self.grad_norm:.3g}, f = {self.loss:.3g}, "
             f"f⁺ = {self.loss_plus:.3g}; {attraction}"

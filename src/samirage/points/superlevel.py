@@ -19,7 +19,7 @@ from samirage.landscape import Smooth
 
 _SAMPLES: Final = 48  # points at which a ray is looked at
 _HALVINGS: Final = 16  # of the step in which a ray leaves the component
-_LEVELS: Final = 24  # halvings of the interval of levels
+_LEVELS: Final = 16  # halvings of the interval of levels
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SuperlevelSearch:
     """
 
     rays: int = 64
-    rounds: int = 6
+    rounds: int = 12
     seed: int = 0
 
 
@@ -92,10 +92,10 @@ def _farthest(
         origins = base.repeat_interleave(count, 0)
         directions = torch.randn(len(origins), f.dim, generator=generator, dtype=torch.float64).to(inside.device)
         directions = directions / directions.norm(dim=1, keepdim=True)
-        # Later rays mix chance with the direction away from the centre, more and more of it.
+        # Half of the rays go anywhere, along a thin component too; the others away from the centre, more and more so.
         outward = origins - centre
         outward = outward / outward.norm(dim=1, keepdim=True).clamp(min=1e-300)
-        directions = directions * 0.5**number + outward * (0.0 if number == 0 else 1.0)
+        directions[1::2] = directions[1::2] * 0.7**number + outward[1::2]
         ends = _leave(f, origins, directions / directions.norm(dim=1, keepdim=True), level, reach)
         pool = torch.cat([base, ends])
         order = (pool - centre).norm(dim=1).argsort(descending=True)
