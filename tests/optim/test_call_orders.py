@@ -7,9 +7,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from searching import search
 
 from samirage import SAM, WarmStart
 from samirage.sam import Ramp, Tail
@@ -255,6 +255,4 @@ class Calls(RuleBasedStateMachine):
 
 
 TestCalls = Calls.TestCase
-TestCalls.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
-)
+TestCalls.settings = search(60, stateful_step_count=30)
