@@ -53,22 +53,23 @@ def test_an_exception_in_the_second_pass_brings_everything_back(style, failure, 
     assert optimizer.record.step == 1
 
 
-def test_a_failure_while_the_weights_move_brings_them_back(monkeypatch):
+@pytest.mark.parametrize(("variant", "owner", "name"), [("sam", torch, "mul"), ("asam", torch.Tensor, "add_")])
+def test_a_failure_while_the_weights_move_brings_them_back(monkeypatch, variant, owner, name):
     problem = Cubic()
-    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.1), rho=0.7)
+    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.1), rho=0.7, variant=variant)
     home = problem.flat()
-    add, calls = torch.Tensor.add_, []
+    move, calls = getattr(owner, name), []
 
-    def failing(self, *arguments, **keywords):
+    def failing(*arguments, **keywords):
         calls.append(None)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return add(self, *arguments, **keywords)
+        return move(*arguments, **keywords)
 
     for enter in (lambda: optimizer.perturbed().__enter__(), optimizer.first_step):
         problem.backward()
         calls.clear()
-        monkeypatch.setattr(torch.Tensor, "add_", failing)
+        monkeypatch.setattr(owner, name, failing)
         with pytest.raises(KeyboardInterrupt):
             enter()
         monkeypatch.undo()
@@ -76,18 +77,19 @@ def test_a_failure_while_the_weights_move_brings_them_back(monkeypatch):
         np.testing.assert_array_equal(problem.flat(), home)
 
 
-def test_a_failure_in_the_figures_brings_the_weights_back(monkeypatch):
+@pytest.mark.parametrize(("variant", "place"), [("sam", "plain.norms_of_pieces"), ("asam", "excursion.step_figures")])
+def test_a_failure_in_the_figures_brings_the_weights_back(monkeypatch, variant, place):
     problem = Cubic()
-    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.1), rho=0.7)
+    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.1), rho=0.7, variant=variant)
     home = problem.flat()
     problem.backward()
     optimizer.first_step(zero_grad=True)
     problem.backward()
 
-    def failing(**_):
+    def failing(*_, **__):
         raise MemoryError("no room")
 
-    monkeypatch.setattr("samirage.optim.excursion.step_figures", failing)
+    monkeypatch.setattr(f"samirage.optim.{place}", failing)
     with pytest.raises(MemoryError, match="no room"):
         optimizer.second_step()
     np.testing.assert_array_equal(problem.flat(), home)

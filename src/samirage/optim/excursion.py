@@ -268,7 +268,7 @@ class Excursion:
             if i is None:
                 if p.grad is None:
                     continue
-                displacement = ascent = _nothing(p)
+                displacement = ascent = nothing(p)
             else:
                 kept = self._ascents[i]
                 displacement = self._displaced[i].displacement()
@@ -278,8 +278,7 @@ class Excursion:
             seen.append(p)
             displacements.append(displacement)
             ascents.append(ascent)
-            grad = p.grad
-            grads_plus.append(_nothing(p) if grad is None else real(grad.to_dense() if grad.is_sparse else grad))
+            grads_plus.append(whole_grad(p))
         vectors = displacements, ascents, grads_plus
         if self._sums.spread:
             vectors = _stand_ins(Sums(seen), *vectors)
@@ -325,7 +324,13 @@ def _stand_ins(
     return [torch.stack([length, zero])], [torch.stack([ascent, zero])], [torch.stack([along, across])]
 
 
-def _nothing(param: Tensor) -> Tensor:
+def whole_grad(param: Tensor) -> Tensor:
+    """Return the gradient in the shape of the parameter, this rank's part, real; zeros if there is none."""
+    grad = param.grad
+    return nothing(param) if grad is None else real(grad.to_dense() if grad.is_sparse else grad)
+
+
+def nothing(param: Tensor) -> Tensor:
     """Zeros in the shape of the parameter that take no memory."""
     part = local(param)
     return real(part.new_zeros(()).expand_as(part))

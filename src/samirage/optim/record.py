@@ -1,8 +1,10 @@
 """What the optimizer remembers of its last step."""
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -54,6 +56,50 @@ class StepRecord(StepFigures):
     radius_factor: Tensor
     alignment: Tensor
 
+    def __getattr__(self, name: str) -> Any:
+        """Compute the figures of a record that `late_record` has made, once the first is asked for.
+
+        Raises:
+            AttributeError: If a record has no such figure.
+        """
+        compute = self.__dict__.pop("_compute", None)
+        if compute is None:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        self.__dict__.update(compute())
+        return getattr(self, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied and pickled: the figures."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+YES: Final = torch.tensor(True)
+NO: Final = torch.tensor(False)
+
+
+@dataclass(frozen=True)
+class Number:
+    """What a closure has returned, as a number of the host.
+
+    Attributes:
+        value: The number; NaN if it was none.
+        dtype: The dtype of its tensor.
+    """
+
+    value: float
+    dtype: torch.dtype
+
+    def tensor(self) -> Tensor:
+        """Return it as a tensor of shape ()."""
+        return torch.full((), self.value, dtype=self.dtype)
+
+
+def number_of(loss: Any) -> Number:
+    """Return what a closure has returned as a number; a tensor is read, for its storage may be reused."""
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        return Number(loss.item(), loss.dtype)
+    return Number(loss if isinstance(loss, int | float) else math.nan, torch.float64)
+
 
 def as_scalar(loss: Any, like: Tensor) -> Tensor:
     """Return the loss as a tensor of shape (), NaN if it is no number; a copy, for its storage may be reused."""
@@ -96,3 +142,31 @@ def make_record(
         radius_factor=factor,
         alignment=torch.full_like(decisive, torch.nan) if alignment is None else alignment,
     )
+
+
+def late_record(*, step: int, skipped: bool, figures: Callable[[], StepFigures]) -> StepRecord:
+    """Return the record of a step of two passes that follows `g⁺`, whose figures are computed when the first is read.
+
+    Args:
+        step: Its number.
+        skipped: Whether a gradient was not finite.
+        figures: Computes them.
+
+    Returns:
+        The record.
+    """
+    record = object.__new__(StepRecord)
+    record.__dict__.update(
+        step=step, perturbed=True, skipped=YES if skipped else NO, followed=YES, _compute=partial(_computed, figures)
+    )
+    return record
+
+
+def _computed(figures: Callable[[], StepFigures]) -> dict[str, Tensor]:
+    found = figures()
+    like = found.grad_norm
+    return vars(found) | {
+        "rejections": torch.zeros_like(like, dtype=torch.int64),
+        "radius_factor": torch.ones_like(like),
+        "alignment": torch.full_like(like, torch.nan),
+    }

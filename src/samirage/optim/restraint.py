@@ -34,6 +34,11 @@ class Restraint:
         self.warm_end: int | None = None
         self.load({})
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether there is anything to learn from a step."""
+        return self._guard is not None or self._by_criterion
+
     def is_warming(self, step: int) -> bool:
         """Tell whether a step belongs to the warm start."""
         begun = self._warm_start is not None and self._warm_start.covers(step)

@@ -31,9 +31,10 @@ from samirage.optim.excursion import Excursion, gradient_norm, unscaled_plus
 from samirage.optim.loss_scale import LossScale
 from samirage.optim.notes import Noted
 from samirage.optim.operators import Operators
+from samirage.optim.plain import PlainExcursion, excursion_of
 from samirage.optim.planned import PLAN, Planned
 from samirage.optim.ranks import LocalPass, reshard
-from samirage.optim.record import StepRecord, as_scalar, make_record
+from samirage.optim.record import StepRecord, as_scalar, late_record, make_record
 from samirage.optim.restraint import Restraint, hold_back
 from samirage.optim.skip import spoil, step_unless
 from samirage.optim.traces import Buffers, ForwardWatcher, RandomState, random_state, set_random_state
@@ -145,7 +146,7 @@ class SAM(Planned):
     # Tells GradScaler.step to call step() in any case, with `grad_scale` and `found_inf` set; see loss_scale.py.
     _step_supports_amp_scaling = True
 
-    _excursion = Noted[Excursion | None](None)
+    _excursion = Noted[Excursion | PlainExcursion | None](None)
     _bad_grad_norm = Noted[Tensor | None](None)  # of pass 1, if it was not finite on every rank
     _buffers = Noted[Buffers | None](None)
     _random_before = Noted[RandomState | None](None)  # before pass 1 of a closure
@@ -238,7 +239,7 @@ class SAM(Planned):
         excursion = None
         if self.two_pass:
             inverse = self._loss_scale.inverse()
-            excursion = Excursion(
+            excursion = excursion_of(
                 params,
                 [radii[id(p)] for p in params],
                 perturbation_of(self.variant),
@@ -279,6 +280,9 @@ class SAM(Planned):
                 spoil(self._params_with_grad(), bad)
         elif self._excursion is None:
             record = self._plain_record(loss)
+        elif isinstance(self._excursion, PlainExcursion):
+            late = self._excursion.come_back(self._params(), loss=loss, loss_plus=loss_plus)
+            record = late_record(step=self._steps, skipped=not late.finite, figures=late.compute)
         else:
             like = self._excursion.grad_norm
             figures = self._excursion.come_back(
@@ -340,7 +344,7 @@ class SAM(Planned):
             record = replace(record, skipped=record.skipped | overflow)
         self._loss_scale.unscale()
         self._loss_scale.report_overflow(record.skipped)
-        if record.perturbed:
+        if record.perturbed and self._restraint.is_at_work:
             self._restraint.after(self._steps, record)
             record = replace(record, rejections=self._restraint.counters(record.grad_norm)[0])
         self._show_step(record, late)

@@ -20,7 +20,14 @@ leading dimension of S members (say, random seeds), nothing mixes between member
 
 from samirage.sam.asam import ASAM
 from samirage.sam.edge import sam_edge
-from samirage.sam.figures import StepFigures, agreement, is_at_hallucinated_point, plain_figures, step_figures
+from samirage.sam.figures import (
+    StepFigures,
+    agreement,
+    figures_of_products,
+    is_at_hallucinated_point,
+    plain_figures,
+    step_figures,
+)
 from samirage.sam.gsam import GSAM
 from samirage.sam.guard import Guard, GuardState
 from samirage.sam.lanczos import extreme_eigenvalues
@@ -87,6 +94,7 @@ __all__ = [
     "dot",
     "extreme_eigenvalues",
     "factor_at",
+    "figures_of_products",
     "is_at_hallucinated_point",
     "max_stable_lr",
     "motion_figures",

@@ -85,7 +85,52 @@ def step_figures(
         ascent, ascent_norm = displacement, radius
     else:
         ascent_norm = norm(ascent, batched=batched)
-    slope_plus = dot(ascent, grads_plus, batched=batched) / ascent_norm
+    return figures_of_products(
+        loss=loss,
+        loss_plus=loss_plus,
+        grad_norm=grad_norm,
+        predicted_gain=predicted_gain,
+        grad_plus_norm=grad_plus_norm,
+        radius=radius,
+        ascent_norm=ascent_norm,
+        along=dot(ascent, grads_plus, batched=batched),
+    )
+
+
+def figures_of_products(
+    *,
+    loss: Tensor,
+    loss_plus: Tensor,
+    grad_norm: Tensor,
+    predicted_gain: Tensor,
+    grad_plus_norm: Tensor,
+    radius: Tensor,
+    ascent_norm: Tensor,
+    along: Tensor,
+) -> StepFigures:
+    """Compute the figures of a two-pass step from what was summed up over all parameters.
+
+    Args:
+        loss: `f`, shape () or (S,).
+        loss_plus: `f⁺`, same shape, as all others.
+        grad_norm: `‖g‖`.
+        predicted_gain: `<g, e>`.
+        grad_plus_norm: `‖g⁺‖`.
+        radius: `‖x⁺ − x‖` as realised.
+        ascent_norm: `‖v‖` of a vector `v` along `g`, any positive multiple.
+        along: `<v, g⁺>`.
+
+    Returns:
+        The figures.
+
+    Example:
+        >>> half = torch.tensor(0.5)
+        >>> figures = figures_of_products(loss=half, loss_plus=2 * half, grad_norm=half, predicted_gain=half,
+        ...     grad_plus_norm=2 * half, radius=half, ascent_norm=half, along=half)
+        >>> figures.shift_ratio.item(), figures.slope_plus.item(), figures.cosine.item()
+        (2.0, 1.0, 1.0)
+    """
+    slope_plus = along / ascent_norm
     return StepFigures(
         loss=loss,
         loss_plus=loss_plus,

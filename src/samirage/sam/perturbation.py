@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from samirage.sam.host import is_at_hand
+from samirage.sam.pieces import PIECE, SAFE_NORM, norms_on_host
 
 Variant = Literal["sam", "asam", "unnormalized"]
 VARIANTS: Final[tuple[Variant, ...]] = get_args(Variant)
@@ -40,11 +41,7 @@ class Perturbation:
     predicted_gain: Tensor
 
 
-# Squares of 1e-25 or 1e20 leave the range of float32, not that of float64. Norms within these bounds are safe in
-# float32: what underflows is below 1e-9 of the norm for any tensor that fits in memory.
-_SAFE_NORM: Final = (1e-10, 1e15)
 _LARGE: Final = 2**16  # elements from which a float64 reduction on a CPU, which first copies, costs more than a look
-_STRETCH: Final = 2**15  # elements that a CPU can sum up in float32, one after the other, to about 1e-6
 
 
 def _accumulator(tensor: Tensor) -> torch.dtype:
@@ -61,10 +58,10 @@ def _dot_accumulator(tensor: Tensor) -> torch.dtype:
 def _fast_norm(tensor: Tensor, dim: int | None) -> Tensor:
     """Norm over all entries or over dimension 1, accumulated in float32 over stretches, in float64 over these."""
     rows = tensor.reshape(1, -1) if dim is None else tensor
-    count = rows.shape[1] // _STRETCH
-    parts = torch.linalg.vector_norm(rows[:, count * _STRETCH :], dim=1, keepdim=True)
+    count = rows.shape[1] // PIECE
+    parts = torch.linalg.vector_norm(rows[:, count * PIECE :], dim=1, keepdim=True)
     if count:
-        stretches = rows[:, : count * _STRETCH].view(len(rows), count, _STRETCH)
+        stretches = rows[:, : count * PIECE].view(len(rows), count, PIECE)
         parts = torch.cat([parts, torch.linalg.vector_norm(stretches, dim=2)], 1)
     norms: Tensor = torch.linalg.vector_norm(parts, dim=1, dtype=torch.float64)
     return norms[0] if dim is None else norms
@@ -73,7 +70,7 @@ def _fast_norm(tensor: Tensor, dim: int | None) -> Tensor:
 def _tensor_norm(tensor: Tensor, dim: int | None) -> Tensor:
     if is_at_hand(tensor) and tensor.dtype == torch.float32 and tensor.numel() >= _LARGE:
         fast = _fast_norm(tensor, dim)
-        if bool(((fast > _SAFE_NORM[0]) & (fast < _SAFE_NORM[1])).all()):
+        if bool(((fast > SAFE_NORM[0]) & (fast < SAFE_NORM[1])).all()):
             return fast
     exact: Tensor = torch.linalg.vector_norm(tensor, dim=dim, dtype=_accumulator(tensor))
     return exact
@@ -81,24 +78,20 @@ def _tensor_norm(tensor: Tensor, dim: int | None) -> Tensor:
 
 def _is_short(tensor: Tensor) -> bool:
     """Tell whether a CPU sums the entries up fastest in float32, and exactly enough."""
-    return tensor.dtype == torch.float32 and is_at_hand(tensor) and tensor.numel() <= _STRETCH
+    return tensor.dtype == torch.float32 and is_at_hand(tensor) and tensor.numel() <= PIECE
 
 
-def _norms(tensors: Sequence[Tensor], batched: bool) -> Tensor:
-    """Euclidean norm of each tensor, on the device of the first: shape (len(tensors),) or (len(tensors), S)."""
+def _norms(tensors: Sequence[Tensor], batched: bool) -> tuple[Tensor, Tensor]:
+    """Euclidean norms on the device of the first: of each, shape (len(tensors),) or (len(tensors), S), and of all."""
+    if not batched and all(t.dtype in (torch.float32, torch.float64) and is_at_hand(t) for t in tensors):
+        each, total = norms_on_host(tensors)
+        return torch.tensor(each, dtype=torch.float64), torch.full((), total, dtype=torch.float64)
     if batched:
         norms = [_tensor_norm(t.unsqueeze(-1).flatten(1), 1) for t in tensors]
-    elif all(map(_is_short, tensors)):
-        fast = torch.stack(torch._foreach_norm(list(tensors))).double()
-        unsafe = [i for i, n in enumerate(fast.tolist()) if not _SAFE_NORM[0] < n < _SAFE_NORM[1]]
-        if not unsafe:
-            return fast
-        norms = list(fast.unbind())
-        for i in unsafe:
-            norms[i] = torch.linalg.vector_norm(tensors[i], dtype=torch.float64)
     else:
         norms = [_tensor_norm(t, None) for t in tensors]
-    return torch.stack([n.to(norms[0].device) for n in norms])
+    stacked = torch.stack([n.to(norms[0].device) for n in norms])
+    return stacked, torch.linalg.vector_norm(stacked, dim=0)
 
 
 def norm(tensors: Sequence[Tensor], *, batched: bool = False) -> Tensor:
@@ -115,8 +108,7 @@ def norm(tensors: Sequence[Tensor], *, batched: bool = False) -> Tensor:
         >>> norm([torch.tensor([3.0]), torch.tensor([[4.0]])]).item()
         5.0
     """
-    total: Tensor = torch.linalg.vector_norm(_norms(tensors, batched), dim=0)
-    return total
+    return _norms(tensors, batched)[1]
 
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor], *, batched: bool = False) -> Tensor:
@@ -175,8 +167,8 @@ def perturb(
         params: `x`, one tensor per parameter; only `"asam"` reads it.
         grads: `g`, one tensor per parameter.
         rho: Perturbation radius, finite and at least 0, in the units of the parameters: a number; a tensor of
-            shape (S,) when batched; or a number (or a tensor of shape ()) per tensor, which scales its own tensor while the norm stays
-            that of all tensors together.
+            shape (S,) when batched; or a number (or a tensor of shape ()) per tensor, which scales its own tensor
+            while the norm stays that of all tensors together.
         variant: `"sam"`, `"asam"` or `"unnormalized"`; the equations stand at the top of this module.
         batched: Whether the first dimension of every tensor counts members, to be kept apart.
 
@@ -192,16 +184,16 @@ def perturb(
     """
     if variant not in VARIANTS:
         raise ValueError(f"variant must be one of {', '.join(VARIANTS)}; got {variant!r}")
-    norms = _norms(grads, batched)
-    grad_norm = torch.linalg.vector_norm(norms, dim=0)
+    norms, grad_norm = _norms(grads, batched)
+    length = grad_norm
     direction: Sequence[Tensor] = grads
     if variant == "asam":
         weighted = [p * g for p, g in zip(params, grads, strict=True)]
-        norms = _norms(weighted, batched)
+        norms, length = _norms(weighted, batched)
         direction = [p.mul(w) for p, w in zip(params, weighted, strict=True)]
     # Unnormalized: the radius is rho·‖g‖; adding 0·‖g‖ lets a gradient that is not finite poison all of e.
     plain = variant == "unnormalized"
-    unit = 1.0 + 0.0 * grad_norm if plain else _reciprocal(torch.linalg.vector_norm(norms, dim=0))
+    unit = 1.0 + 0.0 * grad_norm if plain else _reciprocal(length)
     if isinstance(rho, Sequence):
         scales = [unit * radius for radius in rho]
         gain = torch.stack([scale * n.square() for scale, n in zip(scales, norms, strict=True)]).sum(0)
