@@ -53,27 +53,37 @@ def test_an_exception_in_the_second_pass_brings_everything_back(style, failure, 
     assert optimizer.record.step == 1
 
 
-@pytest.mark.parametrize(("variant", "owner", "name"), [("sam", torch, "mul"), ("asam", torch.Tensor, "add_")])
-def test_a_failure_while_the_weights_move_brings_them_back(monkeypatch, variant, owner, name):
+def move_one_of_many(move, weights, *others, **options):
+    move(weights[:1], *(other[:1] for other in others), **options)
+
+
+# The first moves all weights at once, the second one after the other.
+@pytest.mark.parametrize(
+    ("variant", "owner", "name", "move_one"),
+    [
+        ("sam", torch, "_foreach_add_", move_one_of_many),
+        ("asam", torch.Tensor, "add_", lambda move, *arguments: move(*arguments)),
+    ],
+)
+def test_a_failure_while_the_weights_move_brings_them_back(monkeypatch, variant, owner, name, move_one):
     problem = Cubic()
     optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.1), rho=0.7, variant=variant)
     home = problem.flat()
-    move, calls = getattr(owner, name), []
+    move, moved = getattr(owner, name), []
 
-    def failing(*arguments, **keywords):
-        calls.append(None)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return move(*arguments, **keywords)
+    def failing(*arguments, **options):
+        move_one(move, *arguments, **options)
+        moved.append(problem.flat())
+        raise KeyboardInterrupt
 
     for enter in (lambda: optimizer.perturbed().__enter__(), optimizer.first_step):
         problem.backward()
-        calls.clear()
         monkeypatch.setattr(owner, name, failing)
         with pytest.raises(KeyboardInterrupt):
             enter()
         monkeypatch.undo()
-        assert len(calls) == 2
+        assert (moved.pop() != home).any()
+        assert not moved
         np.testing.assert_array_equal(problem.flat(), home)
 
 

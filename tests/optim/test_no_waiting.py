@@ -160,7 +160,8 @@ def test_a_network_with_dropout_and_batch_norm_does_not_wait(style):
 
     compared(3, lambda o, p: take(style, o, p), net, twin, make)
     for a, b in zip([*net.parameters(), *net.buffers()], [*twin.parameters(), *twin.buffers()], strict=True):
-        torch.testing.assert_close(on_host(a), b.detach(), rtol=1e-12, atol=1e-13)
+        # Before a batch norm a bias has a gradient of rounding errors alone, which AdamW divides by their own size.
+        torch.testing.assert_close(on_host(a), b.detach(), rtol=1e-12, atol=1e-9)
     assert on_host(net.norm.num_batches_tracked) == 3
 
 

@@ -23,16 +23,6 @@ _TYPES: Final = (nn.Parameter, Tensor)  # not their subclasses, which may be spr
 _CPU: Final = torch.device("cpu")
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    return (
-        type(tensor) in _TYPES
-        and tensor.dtype in _DTYPES
-        and tensor.device == _CPU
-        and tensor.layout is torch.strided
-        and tensor.is_contiguous()
-    )
-
-
 def is_plain(params: Sequence[Tensor]) -> bool:
     """Tell whether `PlainExcursion` can move these parameters.
 
@@ -45,7 +35,17 @@ def is_plain(params: Sequence[Tensor]) -> bool:
     for p in params:
         grad = p.grad
         assert grad is not None
-        if not (_is_plain(p) and _is_plain(grad) and p.dtype is grad.dtype):
+        if (
+            type(p) not in _TYPES
+            or type(grad) not in _TYPES
+            or p.dtype not in _DTYPES
+            or p.dtype is not grad.dtype
+            or p.device != _CPU
+            or grad.device != _CPU
+            or grad.layout is not torch.strided
+            or not p.is_contiguous()
+            or not grad.is_contiguous()
+        ):
             return False
     return not torch.compiler.is_compiling()
 
@@ -72,17 +72,21 @@ class PlainExcursion:
     Args:
         params: The parameters, for which `is_plain` holds.
         rho: The radius of all of them.
+        keep_grads: Whether `g` shall still be known after pass 2; a copy of it is then kept.
 
     Attributes:
         finite: Whether there is a direction to go, shape ().
+        kept: See `Excursion`.
     """
 
-    def __init__(self, params: Sequence[Tensor], rho: float) -> None:
+    def __init__(self, params: Sequence[Tensor], rho: float, *, keep_grads: bool) -> None:
         self._params, self._rho = list(params), rho
         self._home: list[Tensor] = []
         self._grads = [p.grad for p in params if p.grad is not None]
         self._grad_norm = norms_on_host(self._grads)[1]
+        self._copies = [grad.clone() for grad in self._grads] if keep_grads else None
         self.finite = YES if math.isfinite(self._grad_norm) else NO
+        self.kept: tuple[list[Tensor], list[Tensor], list[Tensor]] | None = None
 
     @property
     def grad_norm(self) -> Tensor:
@@ -99,10 +103,8 @@ class PlainExcursion:
         scale = self._rho * reciprocal(self._grad_norm)
         for p in self._params:  # all copies before the first move: parameters may share storage
             self._home.append(p.clone())
-        for weights, slopes, home in in_blocks(self._params, grads, self._home):
-            for weight, slope in zip(weights, slopes, strict=True):
-                torch.mul(slope, scale, out=weight)  # e is computed where x was, and takes no memory
-            torch._foreach_add_(weights, home)
+        for weights, slopes in in_blocks(self._params, grads):
+            torch._foreach_add_(weights, slopes, alpha=scale)
         torch.clear_autocast_cache()  # which would serve the weights at x to a forward within the same autocast block
 
     def restore(self) -> None:
@@ -128,6 +130,11 @@ class PlainExcursion:
         usual = len(seen) == len(self._params) and all(map(is_, seen, self._params)) and is_plain(seen)
         figures = self._usual(*losses) if usual else self._odd(params, *losses)
         self.restore()
+        if self._copies is not None:
+            copies = dict(zip(map(id, self._params), self._copies, strict=True))
+            seen = [p for p in params if p.grad is not None or id(p) in copies]
+            grads = [copies[id(p)] if id(p) in copies else nothing(p) for p in seen]
+            self.kept = seen, grads, [whole_grad(p) for p in seen]
         return figures
 
     def _usual(self, loss: Number, loss_plus: Number) -> LateFigures:
@@ -175,9 +182,9 @@ def excursion_of(
     keep_grads: bool,
 ) -> Excursion | PlainExcursion:
     """Return the excursion for a step; the arguments are those of `Excursion`."""
-    special = inverse_scale is not None or factor is not None or operators is not None or keep_grads
-    if variant == "sam" and not special and len(set(radii)) == 1 and is_plain(params):
-        return PlainExcursion(params, radii[0])
+    if variant == "sam" and inverse_scale is None and operators is None and len(set(radii)) == 1 and is_plain(params):
+        rho = radii[0] if factor is None else radii[0] * factor.item()
+        return PlainExcursion(params, rho, keep_grads=keep_grads)
     return Excursion(params, radii, variant, inverse_scale, factor=factor, operators=operators, keep_grads=keep_grads)
 
 

@@ -230,7 +230,6 @@ class SAM(Planned):
             set_random_state(self._random_forwards.popleft())
             self._replayed = True
 
-    @torch.no_grad()
     def _depart(self, drop_grads: bool) -> bool:
         if not self._in_closure:
             self._loss_scale.require_fresh(closure=False)
@@ -270,7 +269,6 @@ class SAM(Planned):
             reshard(self.model)
         return self._excursion is not None
 
-    @torch.no_grad()
     def _come_back(self, loss: Any, loss_plus: Any) -> StepRecord:
         if self._bad_grad_norm is not None:
             # Where each rank has a gradient of its own, this rank's may be finite.
@@ -282,7 +280,12 @@ class SAM(Planned):
             record = self._plain_record(loss)
         elif isinstance(self._excursion, PlainExcursion):
             late = self._excursion.come_back(self._params(), loss=loss, loss_plus=loss_plus)
-            record = late_record(step=self._steps, skipped=not late.finite, figures=late.compute)
+            if self._excursion.kept is None:
+                record = late_record(step=self._steps, skipped=not late.finite, figures=late.compute)
+            else:
+                figures = late.compute()
+                followed = self._redirect(self._excursion, figures)
+                record = self._make_record(figures, figures.grad_plus_norm, followed=followed)
         else:
             like = self._excursion.grad_norm
             figures = self._excursion.come_back(
@@ -304,7 +307,7 @@ class SAM(Planned):
         self._retreat()
         return record
 
-    def _redirect(self, excursion: Excursion, figures: StepFigures) -> Tensor:
+    def _redirect(self, excursion: Excursion | PlainExcursion, figures: StepFigures) -> Tensor:
         """Turn `.grad` from `g⁺` into what the variant follows, or back into `g`; tell whether `g⁺` is followed."""
         followed = self._restraint.follows(self._steps, figures)
         if excursion.kept is not None:
@@ -315,7 +318,6 @@ class SAM(Planned):
                 hold_back(followed, params, grads)
         return followed
 
-    @torch.no_grad()
     def _retreat(self) -> None:
         if self._excursion is not None:
             self._excursion.restore()

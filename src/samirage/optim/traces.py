@@ -5,7 +5,7 @@ Pass 2 shall leave nothing behind, and shall see the random numbers of pass 1 ag
 
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,13 @@ from torch import Tensor, nn
 RandomState = list[tuple[torch.device, Tensor]]
 
 
+_CPU: Final = torch.device("cpu")
+
+
 def random_state(devices: Iterable[torch.device]) -> RandomState:
     """Return the state of the CPU's default generator and of those of the other devices."""
     others = sorted({d for d in devices if d.type != "cpu"}, key=str)
-    states = [(torch.device("cpu"), torch.get_rng_state())]
+    states = [(_CPU, torch.get_rng_state())]
     return states + [(d, torch.get_device_module(d).get_rng_state(d)) for d in others]
 
 

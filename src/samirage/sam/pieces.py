@@ -36,11 +36,13 @@ def in_blocks(*vectors: Sequence[Tensor]) -> list[Block]:
         >>> [[len(piece) for piece in pieces] for pieces, _ in in_blocks(x, y)]
         [[32768, 32768], [32768, 1696], [3]]
     """
+    sizes = [tensor.numel() for tensor in vectors[0]]
+    if sum(sizes) <= _BLOCK and max(sizes, default=0) <= PIECE:
+        return [tuple(list(vector) for vector in vectors)]
     blocks: list[Block] = []
     small: Block = tuple([] for _ in vectors)
     count = 0
-    for tensors in zip(*vectors, strict=True):
-        entries = tensors[0].numel()
+    for entries, *tensors in zip(sizes, *vectors, strict=True):
         if entries > PIECE:
             pieces = [torch.split(tensor.view(-1), PIECE) for tensor in tensors]
             several = _BLOCK // PIECE
