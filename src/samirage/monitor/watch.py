@@ -9,6 +9,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch.linalg import vecdot
 
 from samirage.monitor.sample import DEFAULT_SIZE, CoordinateSample
 from samirage.sam import (
@@ -20,6 +21,7 @@ from samirage.sam import (
     dot,
     motion_figures,
 )
+from samirage.sam.host import is_at_hand
 
 EARLY_STEPS: Final = 20  # the first steps of a run, whose loss and gradient say what "high" and "small" mean
 
@@ -53,27 +55,25 @@ class _Block:
 
     def add_vectors(self, grad: Tensor, direction: Tensor, before: tuple[Tensor, Tensor] | None) -> Tensor:
         """Add a step, and return `‖d‖²`; `before` is the direction of the step before with its square."""
-        batched = grad.dim() == 2
-
-        def inner(a: Tensor, b: Tensor) -> Tensor:
-            return dot([a], [b], batched=batched)
-
-        square = inner(direction, direction)
-        products = [inner(grad, grad), square, inner(grad, direction)]
+        # In the vectors' own precision: the figures of a window are means over many of these.
+        square: Tensor = vecdot(direction, direction)
+        products = [vecdot(grad, grad), square, vecdot(grad, direction)]
         if before is None:
             products += [torch.full_like(square, torch.nan)] * 3
         else:
-            products += [inner(direction, before[0]), inner(grad, before[0]), before[1]]
-        finite = products[2].isfinite()
-        self.products.append(torch.stack(products).where(finite, torch.nan))
+            products += [vecdot(direction, before[0]), vecdot(grad, before[0]), before[1]]
+        self.products.append(torch.stack(products))
         # A step that the optimizer skips, because a gradient was not finite, must not spoil the sums.
-        mask = finite.unsqueeze(-1) if batched else finite
+        finite = products[2].isfinite()
+        if not (is_at_hand(finite) and finite.all()):
+            mask = finite.unsqueeze(-1)
+            grad, direction = grad.where(mask, 0.0), direction.where(mask, 0.0)
         part = len(self.finite) % 4 // 2
         self.finite.append(finite)
         if not self.sums:
             self.sums = [torch.zeros_like(grad) for _ in range(4)]  # of g over sets A and B, then of d
-        self.sums[part] += grad.where(mask, 0.0)
-        self.sums[2 + part] += direction.where(mask, 0.0)
+        self.sums[part] += grad
+        self.sums[2 + part] += direction
         return square
 
     def counts(self) -> Tensor:
@@ -246,10 +246,12 @@ class Watch:
         if not blocks:
             missing = torch.full_like(course.loss, torch.nan)
             return MotionFigures(*[missing] * len(fields(MotionFigures)))
-        steps = torch.stack([product for block in blocks for product in block.products])
         sums = [torch.stack(parts).sum(0) for parts in zip(*(block.sums for block in blocks), strict=True)]
         batched = sums[0].dim() == 2
         gram = torch.stack([torch.stack([dot([a], [b], batched=batched) for b in sums]) for a in sums])
+        finite = torch.stack([flags for block in blocks for flags in block.finite])
+        steps = torch.stack([product for block in blocks for product in block.products]).to(gram.dtype)
+        steps = steps.where(finite.unsqueeze(1), torch.nan)
         counts = torch.stack([block.counts() for block in blocks]).sum(0)
         products = MotionProducts(steps, gram, counts, torch.finfo(sums[0].dtype).eps)
         return motion_figures(self._joined(products))

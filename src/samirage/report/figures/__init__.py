@@ -1,9 +1,19 @@
 """Figures: stored data in, matplotlib `Figure` out. Nothing here reads or writes files."""
 
+from samirage.report.figures.confusion import confusion_figure
+from samirage.report.figures.life import life_figure
 from samirage.report.figures.remedies import remedies_figure
 from samirage.report.figures.shift import shift_figure
 from samirage.report.figures.style import figure_svg
 from samirage.report.figures.summary import summary_figure
 from samirage.report.figures.training import training_figure
 
-__all__ = ["figure_svg", "remedies_figure", "shift_figure", "summary_figure", "training_figure"]
+__all__ = [
+    "confusion_figure",
+    "figure_svg",
+    "life_figure",
+    "remedies_figure",
+    "shift_figure",
+    "summary_figure",
+    "training_figure",
+]

@@ -150,7 +150,13 @@ class Margins:
 
 
 def axes_grid(
-    columns: int, heights: Sequence[float], *, width: float, margins: Margins, extra_gaps: dict[int, float]
+    columns: int,
+    heights: Sequence[float],
+    *,
+    width: float,
+    margins: Margins,
+    extra_gaps: dict[int, float],
+    share_y: bool = True,
 ) -> tuple[Figure, list[list[Axes]]]:
     """Make a figure with a grid of axes whose sizes are known in inches, so that text always has the room it needs.
 
@@ -160,9 +166,10 @@ def axes_grid(
         width: Width of the figure in inches.
         margins: Space around and between.
         extra_gaps: Additional space in inches above the row with that index.
+        share_y: Whether the axes of one row share y.
 
     Returns:
-        The figure, and its axes as rows of columns. Axes of one row share y.
+        The figure, and its axes as rows of columns.
     """
     total = (
         margins.top + margins.bottom + sum(heights) + margins.row_gap * (len(heights) - 1) + sum(extra_gaps.values())
@@ -177,7 +184,7 @@ def axes_grid(
         for column in range(columns):
             x = margins.left + column * (each + margins.column_gap)
             box = (x / width, y / total, each / width, height / total)
-            row.append(figure.add_axes(box, sharey=row[0] if row else None))
+            row.append(figure.add_axes(box, sharey=row[0] if row and share_y else None))
         rows.append(row)
     return figure, rows
 
