@@ -26,7 +26,7 @@ from samirage.lab.runtime import default_threads, usable_device
 from samirage.lab.stacked import AbstractStack
 from samirage.lab.study import AbstractStudy, Cell
 from samirage.landscape import Objective
-from samirage.monitor import Diagnosis, Thresholds, Watch
+from samirage.monitor import Diagnosis, Thresholds, Watch, Window
 from samirage.monitor.confirm import Loss, confirm_status
 from samirage.monitor.diagnosis import judge
 from samirage.monitor.figures import values_of
@@ -138,10 +138,11 @@ class DoctorStudy(AbstractStudy):
         watch = Watch(window=run.window, sample=_SAMPLE, batched=True)
         course = train(members, run.recipe, lambda step, passes: advance(passes), watch)
         ends = [window.last_step for window in watch.windows]
-        life = [[_judge(values, run) for values in values_of(window)] for window in watch.windows]
-        values = values_of(watch.windows[-1])
+        life = [[_judge(values, window) for values in values_of(window)] for window in watch.windows]
+        last = watch.windows[-1]
+        values = values_of(last)
         free = life[-1]
-        alone = [_judge({**one, **dict.fromkeys(_MOTION, math.nan)}, run) for one in values]
+        alone = [_judge({**one, **dict.fromkeys(_MOTION, math.nan)}, last) for one in values]
         confirmed = [_NOT_TRIED] * len(free)
         for i, (loss, x) in enumerate(self._losses(run, members)):
             found = confirm_status(
@@ -283,8 +284,8 @@ def alarms(cell: xr.Dataset) -> NDArray[np.bool_]:
     return flags
 
 
-def _judge(values: Mapping[str, float], run: Labelled) -> Diagnosis:
-    return judge(values, last_step=run.recipe.steps - 1, steps=run.window, thresholds=Thresholds())
+def _judge(values: Mapping[str, float], window: Window) -> Diagnosis:
+    return judge(values, last_step=window.last_step, steps=window.steps, thresholds=Thresholds())
 
 
 def _codes(diagnoses: Sequence[Diagnosis]) -> NDArray[np.int8]:
