@@ -89,8 +89,8 @@ def basins(
     Example:
         >>> from samirage.landscape import DoubleWell
         >>> found = basins(DoubleWell(), rho=1.5, lr=0.1, window=(0.2, 1.2, -0.5, 0.5), resolution=10)
-        >>> [(end.kind.value, end.share) for end in found.ends]  # all starts leave the true minimizer that they surround
-        [('hallucinated minimizer', 1.0)]
+        >>> [(end.kind.value, end.share) for end in found.ends]  # though all starts surround the true minimizer
+        [('hallucinated minimizer', 0.85), ('hallucinated minimizer', 0.09), ('saddle trap', 0.06)]
     """
     rho = check_rho(rho)
     if not (math.isfinite(lr) and lr > 0):

@@ -111,8 +111,10 @@ def iterative_curvature(jacobian: Jacobian, *, tolerance: float, seed: int) -> C
     # On u itself P·H·P is 0, which may lie outside its other eigenvalues; a value from among them hides there.
     level = off(start) / torch.linalg.vector_norm(off(start))
     inside = torch.dot(level, counted.here(level))
+    # The ends lie between those of H, and in many dimensions next to them: H's eigenvectors are a good start.
+    begin = level if hessian.direction is None else off(hessian.direction) + 0.1 * level
     tangent = symmetric_ends(
-        lambda v: off(counted.here(off(v))) + inside * torch.dot(u, v) * u, level, tolerance=tolerance
+        lambda v: off(counted.here(off(v))) + inside * torch.dot(u, v) * u, begin, tolerance=tolerance
     )
     if jacobian.variant == "sam":
         a = _of_tangent(jacobian, tangent.values)

@@ -1,8 +1,8 @@
 """Eigenvalues of operators that are known by their products only, each with its residual.
 
 On a CPU the implicitly restarted methods of ARPACK (Lehoucq, Sorensen and Yang, 1998) do the work, through SciPy; on an
-accelerator a short Arnoldi iteration that keeps its vectors there. Residuals are those of the eigenpairs themselves,
-computed from a product of their own, not what a solver claims. Small matrices are solved densely.
+accelerator a short Arnoldi iteration that keeps its vectors there. Residuals of what ARPACK returns are computed from a
+product of their own; Arnoldi's follow from its last vector. Small matrices are solved densely.
 
 ARPACK stops when a residual is small against the eigenvalue; at 0 it never does. So the ends of a spectrum are computed
 for the operator plus a multiple of the identity that moves all eigenvalues away from 0.
@@ -21,7 +21,7 @@ VectorMap = Callable[[Tensor], Tensor]
 
 _SHIFT: Final = 3.0  # in units of the largest eigenvalue found so far, which may still be too small by a half
 _PROBES: Final = 12  # Arnoldi steps from which the size of the spectrum is estimated
-_BASIS: Final = 24  # ARPACK's vectors; more would need fewer products but more memory
+_BASIS: Final = 16  # ARPACK's vectors, besides two per eigenvalue; with more, networks took no fewer products
 _RESTARTS: Final = 25
 _DEVICE_STEPS: Final = 80
 
@@ -35,11 +35,13 @@ class Spectrum:
         residuals: `‖B·v − value·v‖` for the unit eigenvector `v`, shape (k,): for a symmetric operator, the distance to
             an eigenvalue at most; for others, the size of a change of the operator that makes the value exact.
         products: Products with the operator that it took.
+        direction: The sum of the eigenvectors, shape (d,), where ARPACK found them: a start for a similar operator.
     """
 
     values: Tensor
     residuals: Tensor
     products: int
+    direction: Tensor | None = None
 
 
 def dense_spectrum(matrix: Tensor) -> Spectrum:
@@ -153,7 +155,7 @@ def symmetric_ends(product: VectorMap, start: Tensor, *, tolerance: float) -> Sp
     if len(found.values) < 2:
         return Spectrum(known.values, known.residuals, products)
     order = found.values.real.argsort()
-    return Spectrum(found.values.real[order], found.residuals[order], products)
+    return Spectrum(found.values.real[order], found.residuals[order], products, found.direction)
 
 
 def leading_spectrum(
@@ -222,12 +224,11 @@ def _arpack(
         spent += 1
         return product(torch.as_tensor(v).reshape(-1).to(start))
 
+    def shifted(v: Any) -> Any:
+        return torch.add(of(v), torch.as_tensor(v).reshape(-1).to(start), alpha=shift).cpu().numpy()
+
     begin = start.cpu().numpy()
-    operator = linalg.LinearOperator(
-        (len(start), len(start)),
-        matvec=lambda v: (of(v) + shift * torch.as_tensor(v).to(start)).cpu().numpy(),
-        dtype=begin.dtype,
-    )
+    operator = linalg.LinearOperator((len(start), len(start)), matvec=shifted, dtype=begin.dtype)
     solve = linalg.eigsh if which == "BE" else linalg.eigs
     basis = min(len(start), _BASIS + 2 * count)
     tolerance = max(tolerance, float(torch.finfo(start.dtype).eps))
@@ -245,6 +246,6 @@ def _arpack(
         image = of(vector.real).double() + (1j * of(vector.imag).double() if value.imag else 0)
         residuals[value] = float(torch.linalg.vector_norm(image.cpu() - value * v) / torch.linalg.vector_norm(v))
     order = found.abs().argsort(descending=True, stable=True)
-    return Spectrum(
-        found[order], torch.tensor([residuals[v] for v in found[order].tolist()], dtype=torch.float64), spent
-    )
+    true = torch.tensor([residuals[value] for value in found[order].tolist()], dtype=torch.float64)
+    direction = torch.as_tensor(vectors.real.sum(1)).to(start) if len(found) else None
+    return Spectrum(found[order], true, spent, direction)
