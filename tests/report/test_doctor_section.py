@@ -174,11 +174,12 @@ def test_the_page_shows_figures_table_and_what_is_missing(folder):
     assert "Is the diagnosis right?" in html
     assert "1 of 4 cells has not finished: not-yet." in html
     assert "Known &lt;because&gt; of ring-maximizer." in html
-    table = re.search(r'<table class="methods">.*?</table>', html, re.DOTALL).group()
+    table = re.search(r'<table class="doctor">.*?</table>', html, re.DOTALL).group()
     rows = [unescape(re.sub(r"<[^>]+>", " ", row)).split() for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)]
     (saddle,) = [row for row in rows if row and row[0] == "saddle-at-rest"]
     assert " ".join(saddle).startswith(
-        "saddle-at-rest saddle trap 0 of 4 bouncing about a minimizer: 4 at rest: takes extra passes 2 of 3 0 of 4 0.25"
+        "saddle-at-rest Known <because> of saddle-at-rest. saddle trap 0 of 4 bouncing about a minimizer: 4 at rest: "
+        "takes extra passes 2 of 3 0 of 4 0.25"
     )
     assert html.count("<svg") == 4
     assert "Free figures: 7 of 12 seeds right; 1 of class hallucinated plateau were called undecided" in html

@@ -54,7 +54,7 @@ def _draw(axes: Axes, confusion: Confusion) -> None:
             count, right = int(confusion.counts[i, j]), said == truth
             share = count / totals[i] if totals[i] else 0.0
             if count:
-                axes.add_patch(_square(j, i, _RIGHT if right else _WRONG, 0.15 + 0.45 * share))
+                axes.add_patch(_square(j, i, _RIGHT if right else _WRONG, 0.12 + 0.28 * share))
                 weight = "normal" if right else "bold"
                 axes.text(j, i, str(count), ha="center", va="center", fontsize=8.5, fontweight=weight)
             elif right:
