@@ -252,8 +252,10 @@ def test_a_copy_keeps_every_option(duplicate):
     again = duplicate(optimizer)
     assert {name: getattr(again, name) for name in options} == options
     # Every argument of the constructor is an option that a copy must keep; the model and the scaler are copied, too.
-    # A guard does not fit shards; test_guard.py copies one.
-    assert set(options) | {"model", "scaler", "guard", "rho", "base", "self"} == set(inspect.signature(SAM.__init__).parameters)
+    # A guard does not fit shards; test_guarded_steps.py copies one.
+    assert set(options) | {"model", "scaler", "guard", "rho", "base", "self"} == set(
+        inspect.signature(SAM.__init__).parameters
+    )
 
 
 def test_state_dict_hooks_fire():

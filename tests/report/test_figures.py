@@ -15,8 +15,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from synthetic_run import make_cell
 
-from conftest import make_cell
 from samirage.report.figures import figure_svg, shift_figure, summary_figure, training_figure
 from samirage.report.figures.style import METHODS, PALETTE
 from samirage.report.figures.summary import Places

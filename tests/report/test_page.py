@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from synthetic_run import COMMAND, make_cell, make_folder
 
-from conftest import COMMAND, make_cell, make_folder
 from samirage.lab.errors import UserError
 from samirage.lab.store import RunFolder
 from samirage.report.page import build_page
