@@ -12,6 +12,7 @@ from samirage import Status
 from samirage.lab.claims import Verdict
 from samirage.lab.errors import UserError
 from samirage.lab.labelled import POINTS, LabelledPoint, networks
+from samirage.lab.store import RunFolder
 from samirage.lab.studies.doctor import SCALES, DoctorStudy, alarms, correct, create
 
 TINY = replace(SCALES["smoke"], images=100, steps=120, seeds=2)
@@ -86,8 +87,23 @@ def test_a_cell_holds_what_the_page_needs(results):
     assert np.array_equal(cell.status_over_time[:, -1], cell.status)
     assert (cell.status_confirmed.values == -1).sum() == 1  # one of two networks gets no extra passes
     assert (cell.margin > 0).all()
-    assert float(cell.figure_shift_ratio.max()) < 0.15
-    assert math.isnan(float(cell.figure_rejected_share[0]))
+    assert float(cell.figures.sel(figure="shift_ratio").max()) < 0.15
+    assert math.isnan(float(cell.figures.sel(figure="rejected_share")[0]))
+
+
+def test_a_cell_comes_back_from_its_file(results, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.write_manifest("doctor", {"cells": ["softmax-plateau"]})
+    folder.write_cell("doctor", "softmax-plateau", results["softmax-plateau"])
+    back = folder.read_cell("doctor", "softmax-plateau")
+    assert (
+        back.figures.sel(figure="loss").values.tolist()
+        == results["softmax-plateau"]
+        .figures[:, list(results["softmax-plateau"].figure.values).index("loss")]
+        .values.tolist()
+    )
+    assert list(back.attrs["statuses"]) == STATUSES
+    assert (tmp_path / "run/cells/doctor/softmax-plateau.nc").stat().st_size < 40_000
 
 
 def test_the_same_study_gives_the_same_numbers(study, results):

@@ -300,6 +300,17 @@ def test_the_evidence_at_the_rings_hallucinated_point_is_that_of_the_closed_form
     assert evidence["higher_between"] == pytest.approx(between, rel=0.01)  # 24 points see the top to 0.5 %
 
 
+def test_the_evidence_at_the_saddle_is_that_of_the_closed_form():
+    saddle = Quadratic([3.0, -2.0])
+    optimizer, _ = run(saddle, [0.03, 0.02], steps=300, lr=0.1, rho=0.2)
+    evidence = {f.name: f.value for f in diagnose(optimizer, confirm=saddle).confirmation.evidence}
+    threshold = 0.1 * 3**2 / (2 - 0.1 * 3)  # eta·λ²/(2 − eta·λ)
+    assert evidence["trapping"] == pytest.approx(2 / threshold)
+    assert evidence["least"] == pytest.approx(-2 / 3)
+    assert evidence["shift_ratio"] == pytest.approx(2 / (0.1 * 3))  # r of the 2-cycle
+    assert evidence["half_radius_ratio"] == pytest.approx((1 + 0.5 * (2 / 0.3 - 1)) / (2 / 0.3))  # g⁺ is linear in rho
+
+
 def test_a_network_through_its_objective():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()

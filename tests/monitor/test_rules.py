@@ -41,6 +41,7 @@ CASES = [
     (Status.HALLUCINATED_MINIMIZER, {**REST, "lower_share": 1.0}),
     (Status.HALLUCINATED_PLATEAU, REST),
     (Status.HALLUCINATED_PLATEAU, {**REST, "shift_ratio": 0.12}),
+    (Status.UNDECIDED, {**REST, "slope_ratio": 0.2, "mean_shift_ratio": 0.2}),  # at most steps only, not in the mean
     (
         Status.HALLUCINATED_MINIMIZER,  # in noise
         {**REST, "shift_ratio": 0.5, "slope_ratio": 0.2, "mean_shift_ratio": 0.05, "lower_share": 1.0,

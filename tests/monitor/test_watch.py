@@ -103,6 +103,16 @@ def test_of_several_gradients_before_a_step_the_mean_counts():
     assert values == pytest.approx(expected, rel=1e-12, nan_ok=True)
 
 
+def test_a_2_cycle_looks_the_same_in_both_sets_of_steps():
+    """g = slope ± bounce and d = slope/5 ± bounce: sets of every other step would hold one side of the bounce each."""
+    slope, bounce = torch.tensor([1.0, 0.0], dtype=torch.float64), torch.tensor([0.0, 7.0], dtype=torch.float64)
+    sign = (-1.0) ** torch.arange(64, dtype=torch.float64)[:, None]
+    watch = Watch(window=64)
+    feed(watch, slope + sign * bounce, 0.2 * slope + sign * bounce)
+    (values,) = values_of(watch.windows[-1])
+    assert values["descent_efficiency"] == pytest.approx(0.2, rel=1e-12)
+
+
 def test_plain_steps_have_no_motion():
     watch = Watch(window=16)
     for i in range(16):

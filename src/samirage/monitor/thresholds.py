@@ -11,7 +11,7 @@ class Thresholds:
     """Thresholds of the diagnosis. The figures are those of `samirage.sam.CourseFigures` and `MotionFigures`.
 
     The defaults began as round numbers; those marked "doctor" were then checked, and where need be moved, so that they
-    lie between the labelled runs of the study `doctor`, which reports the smallest margins on both sides. Pass others
+    lie between the labelled runs of the study `doctor`, which reports by how much each run satisfies them. Pass others
     as `diagnose(optimizer, thresholds=Thresholds(shift_ratio=0.05))`.
 
     Attributes:

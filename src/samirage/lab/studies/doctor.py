@@ -158,7 +158,8 @@ class DoctorStudy(AbstractStudy):
             "margin": ("seed", np.array([_margin(diagnosis) for diagnosis in free])),
             "loss": (("step", "seed"), course["loss"][::stride].cpu().numpy()),
         }
-        results |= {f"figure_{name}": ("seed", np.array([one[name] for one in values])) for name in values[0]}
+        names = list(values[0])
+        results["figures"] = (("seed", "figure"), np.array([[one[name] for name in names] for one in values]))
         attributes = {
             "study": self.name,
             "run": run.name,
@@ -172,10 +173,11 @@ class DoctorStudy(AbstractStudy):
             "statuses": [status.value for status in _STATUSES],
             "alarms": [status.value for status in _STATUSES if status.is_alarm],
         }
-        coords = {
+        coords: dict[str, Any] = {
             "seed": np.array(self.seeds),
             "step": np.arange(0, run.recipe.steps, stride),
             "window": np.array(ends),
+            "figure": names,
         }
         return xr.Dataset(results, coords=coords, attrs=attributes).transpose("seed", ...)
 
