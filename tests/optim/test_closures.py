@@ -1,6 +1,7 @@
-"""Closures as trainers write them: with the perturbed pass inside, or without zeroing; look-alikes of the optimizer."""
+"""Closures as trainers write them, with the perturbed pass inside or without zeroing; Lightning's look-alike of SAM."""
 
 import math
+import types
 
 import numpy as np
 import pytest
@@ -111,6 +112,26 @@ def test_dropout_and_batch_norm_in_such_a_closure_are_those_of_one_pass():
     assert model[1].num_batches_tracked == 1
 
 
+def test_a_gradient_that_is_not_finite_in_such_a_closure_leaves_batch_norm_as_after_one_pass():
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    optimizer = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.5, model=model)
+    home = [p.detach().clone() for p in model.parameters()]
+    x = torch.randn(6, 5)
+
+    def closure():
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        model[0].weight.grad[0, 0] = math.inf
+        with optimizer.perturbed():
+            model(x).square().mean().backward()
+
+    optimizer.step(closure)
+    assert optimizer.record.skipped
+    assert model[1].num_batches_tracked == 1
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), home, strict=True))
+
+
 def test_a_failure_in_such_a_closure_brings_the_weights_back():
     problem = Cubic()
     optimizer = sam(problem)
@@ -172,6 +193,23 @@ def test_earlier_gradients_do_not_matter_where_the_closure_zeroes_them(set_to_no
         np.testing.assert_array_equal(ours.flat(), theirs.flat())
 
 
+def test_gradients_that_a_captured_graph_writes_over_are_not_taken_for_a_sum():
+    ours, theirs = Cubic(), Cubic()
+    optimizer, other = sam(ours), sam(theirs)
+    static = [torch.ones_like(p) for p in ours.params]
+
+    def closure():  # a replayed CUDA graph writes to the same tensors, and autograd does not know
+        for p, a, g in zip(ours.params, ours.weights, static, strict=True):
+            g.data.copy_(a * p.detach().square())
+            p.grad = g
+
+    closure()
+    for _ in range(3):
+        optimizer.step(closure)
+        take("closure", other, theirs)
+        np.testing.assert_allclose(ours.flat(), theirs.flat(), rtol=1e-13)
+
+
 def test_a_step_of_one_pass_may_add_to_earlier_gradients():
     problem = Cubic()
     optimizer = sam(problem, rho=0.0)
@@ -201,6 +239,11 @@ def test_a_look_alike_of_the_optimizer_works_on_the_optimizer_inside(style):
     inner, other = sam(ours, warm_start=WarmStart(steps=2)), sam(theirs, warm_start=WarmStart(steps=2))
     wrapped = LightningOptimizer(inner)
     assert isinstance(wrapped, SAM)
+    seen = []
+    observer = types.SimpleNamespace(
+        saw_gradient=lambda scale: None, saw_step=lambda record, scale: seen.append(record)
+    )
+    wrapped.register_observer(observer)
     for _ in range(4):
         assert wrapped.two_pass == other.two_pass
         take(style, wrapped, ours)
@@ -208,4 +251,5 @@ def test_a_look_alike_of_the_optimizer_works_on_the_optimizer_inside(style):
         np.testing.assert_array_equal(ours.flat(), theirs.flat())
         assert wrapped.record is inner.record
     assert wrapped.record.perturbed
+    assert len(inner.history.last) == len(wrapped.history.last) == len(seen) == 4
     assert wrapped.state_dict()["param_groups"] == other.state_dict()["param_groups"]

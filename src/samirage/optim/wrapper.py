@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any, Self
 
 from torch import Tensor
@@ -31,12 +30,6 @@ class Wrapper(Optimizer, ABC):
         self = super().__new__(cls)
         self._notes = Notes()
         return self
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        for outer in cls.__mro__:
-            if outer.__name__ == "LightningOptimizer":
-                cls.__getattribute__ = _through(outer)  # type: ignore[method-assign]
 
     def __init__(self, base: Optimizer, rho: float) -> None:
         if isinstance(base, Wrapper):
@@ -175,21 +168,3 @@ class Wrapper(Optimizer, ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} around {self.base!r}"
-
-
-def _through(outer: type) -> Callable[[Any, str], Any]:
-    """Return the attribute access for Lightning's look-alike of an optimizer.
-
-    Its class inherits from the optimizer's, but it has none of the optimizer's attributes: what is found on the class
-    that the two share, such as a method that moves the weights, would work on the wrong object.
-
-    Args:
-        outer: The class that the look-alike has before the optimizer's; it finds the rest by `__getattr__`.
-    """
-
-    def access(self: Any, name: str) -> Any:
-        if name.startswith("__") or name in vars(outer) or name in object.__getattribute__(self, "__dict__"):
-            return object.__getattribute__(self, name)
-        return self.__getattr__(name)
-
-    return access
