@@ -206,7 +206,7 @@ def test_warm_start_lengths():
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({}, "WarmStart needs steps=…, or fraction=… together with total_steps=…"),
+        ({}, "WarmStart needs steps=…, fraction=… together with total_steps=…, or until"),
         ({"fraction": 0.1}, "together with total_steps"),
         ({"steps": 5, "fraction": 0.1}, "got both"),
         ({"steps": -1}, "steps must be a whole number of at least 0; got -1"),
