@@ -311,6 +311,19 @@ def test_the_evidence_at_the_saddle_is_that_of_the_closed_form():
     assert evidence["half_radius_ratio"] == pytest.approx((1 + 0.5 * (2 / 0.3 - 1)) / (2 / 0.3))  # g⁺ is linear in rho
 
 
+def test_the_radius_of_the_extra_passes_is_the_one_of_the_last_step():
+    optimizer, _ = run(RING, [0.9, 0.1], steps=400, rho=3.0, schedule=lambda step: 0.5)
+    evidence = {f.name: f.value for f in diagnose(optimizer, confirm=RING).confirmation.evidence}
+    assert evidence["shift_ratio"] < 1e-6  # as at the radius 1.5
+
+
+def test_asam_looks_elsewhere_than_the_extra_passes():
+    optimizer, _ = run(Quadratic([4.0, 1.0]), [0.3, 0.2], steps=100, lr=0.1, rho=0.3, variant="asam")
+    diagnosis = diagnose(optimizer, confirm=Quadratic([4.0, 1.0]))
+    assert diagnosis.confirmation is None
+    assert "Extra passes look along the gradient, and ASAM does not: they were left out." in diagnosis.notes
+
+
 def test_a_network_through_its_objective():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()

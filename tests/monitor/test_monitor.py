@@ -158,6 +158,32 @@ def _backward(optimizer, x, scale):
     return loss.detach()
 
 
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_step_that_failed_leaves_nothing_behind(shards):
+    found = []
+    for fails in (False, True):
+        x = torch.tensor([0.9, 0.1], dtype=torch.float64, requires_grad=True)
+        options = {"shards": 2, "scope": "local"} if shards == 2 else {}
+        optimizer = SAM(torch.optim.SGD([x], lr=0.01), rho=1.5, **options)
+        monitor = Monitor(optimizer, window=32)
+        calls = 0
+
+        def closure(shard=0, x=x, optimizer=optimizer, fails=fails):
+            nonlocal calls
+            calls += 1
+            if fails and calls == 11 * shards:
+                raise KeyboardInterrupt
+            return _backward(optimizer, x, scale=1.0)
+
+        for _ in range(33):
+            try:
+                optimizer.step(closure)
+            except KeyboardInterrupt:
+                assert fails
+        found.append({name: f.value for name, f in monitor.diagnoses[1].figures.items()})
+    assert found[1] == pytest.approx(found[0], rel=1e-12, nan_ok=True)
+
+
 def test_shards_count_together():
     ends = []
     for shards in (1, 2):

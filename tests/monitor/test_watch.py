@@ -91,9 +91,9 @@ def test_steps_that_are_not_finite_leave_the_others_figures_as_they_are():
     assert values["grad_coherence"] != expected["grad_coherence"]
 
 
-def test_of_several_gradients_before_a_step_the_mean_counts():
+def test_of_the_gradients_of_shards_the_mean_counts():
     g, d = motion(n=32)
-    one, two = Watch(window=32), Watch(window=32)
+    one, two = Watch(window=32), Watch(window=32, shards=2)
     feed(one, g, d)
     for a, b in zip(g, d, strict=True):
         two.saw_gradient([0.5 * a])

@@ -107,7 +107,8 @@ def confirm_status(
         loss: The objective.
         x: The weights, shape (d,).
         rho: The radius, above 0.
-        lr: The learning rate, above 0.
+        lr: The learning rate, above 0, as that of plain gradient steps: with momentum or an adaptive base optimizer the
+            threshold of the saddle trap is a rough one.
         thresholds: The thresholds of the diagnosis.
         seed: Seed of the Lanczos start vectors.
 

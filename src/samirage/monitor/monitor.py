@@ -79,6 +79,7 @@ class Monitor:
             "window": checked_whole(window, "window", least=16),
             "sample": checked_whole(sample, "sample", least=1),
             "seed": checked_whole(seed, "seed", least=0),
+            "shards": optimizer.shards,
         }
         self._first_step = 0
         self._next_step: int | None = None

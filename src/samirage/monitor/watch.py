@@ -91,6 +91,7 @@ class Watch:
         sample: Most coordinates in which vectors are measured; see `CoordinateSample`.
         seed: Seed of their choice.
         batched: Whether the tensors have a leading dimension that counts members, to be kept apart.
+        shards: Number of gradients at `x` that a step takes, whose mean counts.
         joined: Called with the inner products of a window, to add those of other ranks.
 
     Attributes:
@@ -118,6 +119,7 @@ class Watch:
         sample: int = DEFAULT_SIZE,
         seed: int = 0,
         batched: bool = False,
+        shards: int = 1,
         joined: Callable[[MotionProducts], MotionProducts] = lambda products: products,
     ) -> None:
         self._half = window // 8 * 4  # a multiple of 4, so that the sets A and B of steps alternate through it
@@ -125,6 +127,7 @@ class Watch:
         self.steps = 0
         self.windows: list[Window] = []
         self._sampling = (sample, seed, batched)
+        self._shards = shards
         self._joined = joined
         self._early: list[StepFigures] = []
         self.restart()
@@ -169,7 +172,7 @@ class Watch:
         self._grads = [grad * factor.to(grad) for grad in self._grads]
 
     def saw_gradient(self, grads: Sequence[Tensor]) -> None:
-        """Take `g` of the step in progress; of several calls before `saw_step` (shards of a batch) the mean.
+        """Take `g` of the step in progress; with shards of a batch, that of one shard.
 
         Args:
             grads: One for each parameter; only sampled coordinates are copied.
@@ -178,7 +181,8 @@ class Watch:
 
     def saw_sampled_gradient(self, grad: Tensor) -> None:
         """Take `g` of the step in progress, sampled already."""
-        self._grads.append(grad)
+        # What a step that failed has left behind goes out again.
+        self._grads = [*self._grads, grad][-self._shards :]
 
     def saw_step(self, direction: Sequence[Tensor], figures: StepFigures, *, followed: Tensor | None = None) -> None:
         """Take a step of two passes.
