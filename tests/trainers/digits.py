@@ -115,6 +115,11 @@ def same(a, b, atol=0.0):
         torch.testing.assert_close(a[name], b[name], rtol=0, atol=atol, msg=lambda text, name=name: f"{name}: {text}")
 
 
+def alike(a, b, *, half=False):
+    """The same but for rounding, which depends on where a tensor lies in memory, and which half precision amplifies."""
+    same(a, b, atol=2e-3 if half else 2e-6)
+
+
 def differ(a, b, by=1e-2):
     assert max((a[name] - b[name]).abs().max().item() for name in a if a[name].is_floating_point()) > by
 

