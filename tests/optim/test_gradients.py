@@ -196,6 +196,22 @@ def test_sparse_gradients_do_as_dense_ones(style, variant, second_rho):
         torch.testing.assert_close(getattr(records[0], name), getattr(records[1], name), rtol=1e-13, atol=0)
 
 
+@pytest.mark.parametrize("variant", ["sam", "asam"])
+def test_a_gradient_that_is_sparse_in_both_dimensions_is_taken_whole(variant):
+    w = torch.nn.Parameter(torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float64))
+    x, g = w.detach().numpy().copy(), np.array([[0.0, 5.0], [-2.0, 0.0]])
+    sparse = torch.from_numpy(g).to_sparse()
+    optimizer = SAM(torch.optim.SGD([w], lr=0.1), rho=0.7, variant=variant)
+    w.grad = sparse.clone()
+    with optimizer.perturbed():
+        e = displacement_by_hand(variant, x, g, 0.7)
+        np.testing.assert_allclose(w.detach().numpy(), x + e, rtol=1e-15)
+        w.grad = sparse.clone()
+    optimizer.step()
+    np.testing.assert_allclose(w.detach().numpy(), x - 0.1 * g, rtol=1e-15)
+    assert optimizer.record.cosine.item() == pytest.approx(1, rel=1e-12)  # g⁺ = g
+
+
 def test_parameters_of_several_dtypes_share_one_norm():
     a = torch.tensor([3.0], dtype=torch.float64, requires_grad=True)
     b = torch.tensor([4.0], dtype=torch.float32, requires_grad=True)

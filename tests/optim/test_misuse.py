@@ -225,6 +225,16 @@ def base():
             TypeError,
             "warm_start must be a WarmStart or None; got 5: write",
         ),
+        (
+            lambda: SAM(base(), model=5),
+            TypeError,
+            "model must be a Module, the module .* or None; got int",
+        ),
+        (lambda: SAM(base(), scaler=5), TypeError, "scaler must be a GradScaler, such as torch.amp.GradScaler"),
+        (lambda: SAM(base(), every=0), ValueError, "every must be a whole number of at least 1 .* got 0"),
+        (lambda: SAM(base(), every=True), ValueError, "every must be a whole number of at least 1 .* got True"),
+        (lambda: SAM(base(), shards=0), ValueError, "shards must be a whole number of at least 1; got 0"),
+        (lambda: SAM(base(), shards=2), ValueError, "scope='local'; got shards=2, scope='global'"),
     ],
 )
 def test_bad_arguments(make, error, complaint):
