@@ -80,13 +80,15 @@ def lyapunov(step: Floats) -> Floats | None:
     """
     total, power = np.eye(len(step)), step
     for _ in range(_DOUBLINGS):
-        added = power.T @ total @ power
-        total = total + added
+        with np.errstate(over="ignore", invalid="ignore"):
+            added = power.T @ total @ power
+            total = total + added
         if not np.isfinite(total).all():
             return None
         if float(np.abs(added).max()) <= 1e-14 * float(np.abs(total).max()):
             return np.asarray((total + total.T) / 2)
-        power = power @ power
+        with np.errstate(over="ignore", invalid="ignore"):
+            power = power @ power
     return None
 
 
