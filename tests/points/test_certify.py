@@ -10,7 +10,7 @@ from torch import nn
 from samirage.errors import UserError
 from samirage.landscape import BumpOnBowl, DoubleWell, MultiWell, Objective, Quadratic, Ring, TorchFunction
 from samirage.points.certify import certify
-from samirage.sam import Status, displacement
+from samirage.sam import Status, displacement, sam_map
 
 RHO = 1.5
 WELL = DoubleWell()
@@ -290,6 +290,59 @@ def test_dense_eigenvalues_are_those_of_difference_quotients(norm):
     hessian = slopes(f.grad, x, h=3e-4)
     ends = torch.linalg.eigvalsh((hessian + hessian.T) / 2)[[0, -1]]
     np.testing.assert_allclose(whole.hessian_ends, ends, atol=1e-8 * scale)
+
+
+@pytest.fixture(scope="module")
+def resting_network():
+    """A network of which one tanh unit would do: its minimizers are manifolds, and SAM rests looking at one of them."""
+    x = torch.linspace(-2, 2, 20, dtype=torch.float64)[:, None]
+    net = nn.Sequential(nn.Linear(1, 3, bias=False), nn.Tanh(), nn.Linear(3, 1, bias=False)).double()
+    f = Objective(net, nn.MSELoss(), [(x, torch.tanh(1.5 * x))])
+    start = torch.randn(6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    return f, run(f, start, lr=0.2, steps=4000)
+
+
+def run(f, x, *, lr, steps):
+    for _ in range(steps):
+        x = sam_map(f.grad, x, rho=3.0, lr=lr)
+    return x
+
+
+def shift_ratio(f, x):
+    grad = f.grad(x)
+    return float(f.grad(x + 3 * grad / grad.norm()).norm() / grad.norm())
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_a_network_that_rests_at_a_hallucinated_minimizer(resting_network, dense):
+    f, x = resting_network
+    certificate = certify(f, x, 3.0, lr=0.2, dense=dense)
+    assert (certificate.kind, certificate.attractor) == (Status.HALLUCINATED_MINIMIZER, True)
+    assert certificate.grad_norm > 0.2
+    assert certificate.loss_plus < 1e-10 < 0.01 < certificate.loss
+    assert certificate.max_stable_lr == pytest.approx(2 / float(certificate.mu[0]))
+    if dense:
+        assert certificate.zero_modes == 3
+    # The protocol of the paper's Figure 3: a small push, and SAM comes back to the set.
+    pushed = x + 0.02 * torch.ones(6, dtype=torch.float64)
+    assert shift_ratio(f, pushed) > 1e-2
+    end = run(f, pushed, lr=0.2, steps=1000)
+    assert shift_ratio(f, end) < 1e-2 * shift_ratio(f, pushed)
+    assert (end - x).norm() < 0.1
+    beyond = run(f, pushed, lr=1.1 * certificate.max_stable_lr, steps=1000)
+    assert not shift_ratio(f, beyond) < 1e-2
+    assert certify(f, x, 3.0, lr=1.1 * certificate.max_stable_lr, dense=dense).attractor is False
+
+
+def test_zero_modes_are_recognised_before_the_point_is_polished(resting_network):
+    f, x = resting_network
+    rough = x + 1e-5 * torch.ones(6, dtype=torch.float64)
+    certificate = certify(f, rough, 3.0, lr=0.2)
+    assert 1e-6 < certificate.update_norm / certificate.grad_norm < 1e-3
+    assert (certificate.kind, certificate.attractor) == (Status.HALLUCINATED_MINIMIZER, True)
+    assert certificate.zero_modes >= 3
+    # Off the manifold by as much, its curvatures are not 0 any more: the tolerance of a polished point misreads them.
+    assert certify(f, rough, 3.0, lr=0.2, tolerance=1e-7).zero_modes == 0
 
 
 def test_ragged_batches_do_not_change_an_eigenvalue():

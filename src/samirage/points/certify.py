@@ -25,6 +25,7 @@ DENSE_DIM: Final = 500
 """Number of parameters up to which all eigenvalues are computed."""
 
 _MATRIX_FREE_TOLERANCE: Final = 1e-4  # which iterations reach in a few dozen products, even within a cluster
+_UNPOLISHED: Final = 10  # times ‖d‖/‖g‖: how far, relatively, eigenvalues are from those at the very point of rest
 _STATIONARY: Final = 1e-6  # ‖g‖, relative to what the curvature makes of it within ‖e‖, that counts as 0
 _KINK: Final = 0.02  # relative difference between a Hessian product and the difference quotient of the gradient
 _NOISE: Final = 50  # rounding units of the gradient that its difference quotient may be off
@@ -63,8 +64,9 @@ def certify(
         weight_decay: Coefficient of the coupled weight decay, at least 0.
         max_shift_ratio: Largest `‖d‖/‖g‖` at which the point counts as resting, above 0.
         tolerance: Size below which an eigenvalue counts as 0, relative to the largest, and residual that is allowed;
-            between 0 and 1. By default four times the square root of the rounding unit: 6e-8 in float64, 1.4e-3 in
-            float32; and 1e-4 at least beyond 500 parameters.
+            between 0 and 1. By default four times the square root of the rounding unit (6e-8 in float64, 1.4e-3 in
+            float32), but at least 1e-4 beyond 500 parameters, and at least `10·‖d‖/‖g‖` where the point rests but was
+            not polished, so that the zero modes of a manifold near by are recognised.
         dense: Whether to compute all eigenvalues; by default up to 500 parameters.
         seed: Seed of the random vectors with which iterations begin.
 
@@ -103,20 +105,22 @@ def certify(
 
     jacobian = Jacobian(x, grad, here.hvp, there.hvp, rho, variant, weight_decay)
     dense = f.dim <= DENSE_DIM if dense is None else dense
+    update_norm = float(torch.linalg.vector_norm(grad_plus + weight_decay * x))
+    rests = update_norm <= max_shift_ratio * grad_norm
     if tolerance is None:
         rounding = 4 * math.sqrt(torch.finfo(x.dtype).eps)
         tolerance = rounding if dense else max(rounding, _MATRIX_FREE_TOLERANCE)
+        tolerance = max(tolerance, min(_UNPOLISHED * update_norm / grad_norm, 0.1) if rests else 0.0)
     if dense:
         curvature = dense_curvature(jacobian, f.hessian(x), f.hessian(x_plus))
     else:
         curvature = iterative_curvature(jacobian, tolerance=tolerance, seed=seed)
 
-    update_norm = float(torch.linalg.vector_norm(grad_plus + weight_decay * x))
     length = radius if variant != "unnormalized" else float(torch.linalg.vector_norm(x)) or 1.0
     largest = float(torch.cat([curvature.hessian, curvature.hessian_plus]).abs().max())
     if grad_norm <= _STATIONARY * length * largest:
         kind, why = Status.STATIONARY, "x is, or almost is, a stationary point of f, where SAM's map is not smooth"
-    elif not update_norm <= max_shift_ratio * grad_norm:
+    elif not rests:
         kind = Status.UNDECIDED
         why = f"SAM does not rest here: its update is {update_norm / grad_norm:.2g} times the gradient"
     elif curvature.symmetric_residual > tolerance:
@@ -126,14 +130,14 @@ def certify(
         low, high = curvature.hessian_plus.tolist()
         kind, why = kind_of(low, high, grad_norm / radius, tolerance=tolerance), ""
     attraction = decide(curvature.mu, lr=lr, momentum=momentum, tolerance=tolerance)
-    rests = kind.is_hallucinated
+    hallucinated = kind.is_hallucinated
     return Certificate(
         kind=kind,
-        attractor=attraction.attracts if rests else None,
+        attractor=attraction.attracts if hallucinated else None,
         mu=_real_if_possible(curvature.mu.values),
         a=_real_if_possible(curvature.a[curvature.a.real.argsort()]),
-        max_stable_lr=attraction.max_stable_lr if rests else None,
-        reason=attraction.reason if rests else why,
+        max_stable_lr=attraction.max_stable_lr if hallucinated else None,
+        reason=attraction.reason if hallucinated else why,
         rho=rho,
         lr=lr,
         variant=variant,
@@ -149,7 +153,7 @@ def certify(
         level_set_curvatures=(-curvature.tangent / grad_norm).flip(0),
         hessian_ends=_pair(curvature.hessian),
         hessian_plus_ends=_pair(curvature.hessian_plus),
-        contraction=attraction.contraction if rests else None,
+        contraction=attraction.contraction if hallucinated else None,
         zero_modes=attraction.zero_modes,
         tolerance=tolerance,
         residual=max(attraction.residual, curvature.symmetric_residual),

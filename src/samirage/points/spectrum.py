@@ -22,7 +22,7 @@ VectorMap = Callable[[Tensor], Tensor]
 _SHIFT: Final = 3.0  # in units of the largest eigenvalue found so far, which may still be too small by a half
 _PROBES: Final = 12  # Arnoldi steps from which the size of the spectrum is estimated
 _BASIS: Final = 16  # ARPACK's vectors, besides two per eigenvalue; with more, networks took no fewer products
-_RESTARTS: Final = 25
+_PRODUCTS: Final = 600  # that ARPACK may take, about
 _DEVICE_STEPS: Final = 80
 
 
@@ -231,9 +231,10 @@ def _arpack(
     operator = linalg.LinearOperator((len(start), len(start)), matvec=shifted, dtype=begin.dtype)
     solve = linalg.eigsh if which == "BE" else linalg.eigs
     basis = min(len(start), _BASIS + 2 * count)
+    restarts = _PRODUCTS // max(basis - count, 1)
     tolerance = max(tolerance, float(torch.finfo(start.dtype).eps))
     try:
-        values, vectors = solve(operator, k=count, which=which, v0=begin, ncv=basis, tol=tolerance, maxiter=_RESTARTS)
+        values, vectors = solve(operator, k=count, which=which, v0=begin, ncv=basis, tol=tolerance, maxiter=restarts)
     except linalg.ArpackNoConvergence as partial:
         values, vectors = partial.eigenvalues, partial.eigenvectors
     found = torch.as_tensor(values, dtype=torch.complex128) - shift
