@@ -142,7 +142,7 @@ def _ends(f: Smooth, x: Tensor, rho: float, lr: float, steps: int, size: float) 
         total, slopes = total + before / _WINDOW, slopes + grad.norm(dim=1) / _WINDOW
         spans = torch.maximum(spans, (x - begin).norm(dim=1))
         alive &= (x - origin).norm(dim=1) < _FAR * size
-    rests = (x - before).norm(dim=1) < _RESTS * lr * slopes
+    rests = (x - before).norm(dim=1) <= _RESTS * lr * slopes
     kinds: list[Status] = []
     places = torch.where(rests[:, None], x, total)
     known: list[tuple[Tensor, bool, Status]] = []
