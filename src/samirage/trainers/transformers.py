@@ -112,16 +112,7 @@ class SAMTrainerMixin(_Base):
 class SAMTrainer(SAMTrainerMixin, Trainer):
     """A `transformers.Trainer` that trains with SAM: `SAMTrainer(model, args, train_dataset=…, sam={"rho": 0.05})`.
 
-    See `SAMTrainerMixin`.
-
-    Example:
-        >>> from transformers import TrainingArguments
-        >>> class Model(nn.Module):
-        ...     def __init__(self):
-        ...         super().__init__()
-        ...         self.w = nn.Parameter(torch.tensor([3.0, 4.0]))
-        ...     def forward(self, x):
-        ...         return {"loss": (x * self.w.square()).sum() / 2}
+    See `SAMTrainerMixin`; `examples/transformers_mnist.py` is a whole program.
     """
 
 
