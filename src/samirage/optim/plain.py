@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import is_
 from typing import Any, Final
 
 import torch
@@ -16,11 +15,10 @@ from torch import Tensor, nn
 from samirage.optim.excursion import Excursion, nothing, whole_grad
 from samirage.optim.record import NO, YES, Number, number_of
 from samirage.sam import StepFigures, Variant, figures_of_products, step_figures
-from samirage.sam.pieces import in_blocks, norms_of_pieces, norms_on_host, reciprocal
+from samirage.sam.pieces import in_blocks, norm_on_host, norms_of_pieces, reciprocal
 
 _DTYPES: Final = (torch.float32, torch.float64)
 _TYPES: Final = (nn.Parameter, Tensor)  # not their subclasses, which may be spread over ranks
-_CPU: Final = torch.device("cpu")
 
 
 def is_plain(params: Sequence[Tensor]) -> bool:
@@ -33,21 +31,25 @@ def is_plain(params: Sequence[Tensor]) -> bool:
         Whether they and their gradients are dense, contiguous, of the same full precision, and in the host's memory.
     """
     for p in params:
+        if type(p) not in _TYPES or p.dtype not in _DTYPES or not p.is_cpu or not p.is_contiguous():
+            return False
+    return _fit(params) and not torch.compiler.is_compiling()
+
+
+def _fit(params: Sequence[Tensor]) -> bool:
+    """Tell whether the gradients are as plain as the parameters."""
+    for p in params:
         grad = p.grad
-        assert grad is not None
         if (
-            type(p) not in _TYPES
-            or type(grad) not in _TYPES
-            or p.dtype not in _DTYPES
-            or p.dtype is not grad.dtype
-            or p.device != _CPU
-            or grad.device != _CPU
+            grad is None
+            or type(grad) is not Tensor
+            or grad.dtype is not p.dtype
+            or not grad.is_cpu
             or grad.layout is not torch.strided
-            or not p.is_contiguous()
             or not grad.is_contiguous()
         ):
             return False
-    return not torch.compiler.is_compiling()
+    return True
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class PlainExcursion:
         self._params, self._rho = list(params), rho
         self._home: list[Tensor] = []
         self._grads = [p.grad for p in params if p.grad is not None]
-        self._grad_norm = norms_on_host(self._grads)[1]
+        self._grad_norm = norm_on_host(self._grads)
         self._copies = [grad.clone() for grad in self._grads] if keep_grads else None
         self.finite = YES if math.isfinite(self._grad_norm) else NO
         self.kept: tuple[list[Tensor], list[Tensor], list[Tensor]] | None = None
@@ -126,8 +128,7 @@ class PlainExcursion:
             The step's figures.
         """
         losses = number_of(loss), number_of(loss_plus)
-        seen = [p for p in params if p.grad is not None]
-        usual = len(seen) == len(self._params) and all(map(is_, seen, self._params)) and is_plain(seen)
+        usual = len([p for p in params if p.grad is not None]) == len(self._params) and _fit(self._params)
         figures = self._usual(*losses) if usual else self._odd(params, *losses)
         self.restore()
         if self._copies is not None:

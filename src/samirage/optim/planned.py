@@ -2,7 +2,10 @@
 
 import re
 import warnings
+from collections.abc import Sequence
 from typing import Any, Final
+
+from torch import Tensor
 
 from samirage.optim._validate import checked_rho
 from samirage.optim.notes import Noted
@@ -54,9 +57,14 @@ class Planned(Observed):
         """Tell whether this step is one of SAM's, with one pass or two."""
         return any(radius > 0 for radius in self._group_radii())
 
-    def _radii(self) -> dict[int, float]:
-        radii = zip(self.param_groups, self._group_radii(), strict=True)
-        return {id(p): radius for group, radius in radii for p in group["params"]}
+    def _radii(self, params: Sequence[Tensor]) -> list[float]:
+        """Return the radius of each of these parameters."""
+        if len(self.param_groups) == 1:
+            return self._group_radii() * len(params)
+        radii: dict[int, float] = {}
+        for group, radius in zip(self.param_groups, self._group_radii(), strict=True):
+            radii |= dict.fromkeys(map(id, group["params"]), radius)
+        return [radii[id(p)] for p in params]
 
     def _group_radii(self) -> list[float]:
         step, restraint = self._steps, self._restraint

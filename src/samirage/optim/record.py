@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -77,14 +77,8 @@ YES: Final = torch.tensor(True)
 NO: Final = torch.tensor(False)
 
 
-@dataclass(frozen=True)
-class Number:
-    """What a closure has returned, as a number of the host.
-
-    Attributes:
-        value: The number; NaN if it was none.
-        dtype: The dtype of its tensor.
-    """
+class Number(NamedTuple):
+    """What a closure has returned, as a number of the host: its value, NaN if it was none, and its tensor's dtype."""
 
     value: float
     dtype: torch.dtype

@@ -213,9 +213,9 @@ class SAM(Planned):
 
     # The parts of a step; the calls of TwoPass put them in order.
 
-    def _before_closure(self) -> None:
+    def _before_closure(self, two_pass: bool) -> None:
         self._loss_scale.require_fresh(closure=True)
-        if self.replay_rng and self.two_pass:
+        if self.replay_rng and two_pass:
             self._random_before = random_state(self._devices())
 
     def _before_forward(self) -> None:
@@ -230,17 +230,16 @@ class SAM(Planned):
             set_random_state(self._random_forwards.popleft())
             self._replayed = True
 
-    def _depart(self, drop_grads: bool) -> bool:
+    def _depart(self, drop_grads: bool, two_pass: bool) -> bool:
         if not self._in_closure:
             self._loss_scale.require_fresh(closure=False)
-        params = self._params_with_grad()
-        radii = self._radii()
         excursion = None
-        if self.two_pass:
+        if two_pass:
+            params = self._params_with_grad()
             inverse = self._loss_scale.inverse()
             excursion = excursion_of(
                 params,
-                [radii[id(p)] for p in params],
+                self._radii(params),
                 perturbation_of(self.variant),
                 inverse,
                 factor=self._restraint.factor(params[0].device),

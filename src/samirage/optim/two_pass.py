@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import Optimizer, optimizer
 
 from samirage.optim.notes import Noted
 from samirage.optim.record import StepRecord
@@ -42,11 +42,11 @@ class TwoPass(Wrapper):
         """Whether the coming step takes two passes."""
 
     @abstractmethod
-    def _before_closure(self) -> None:
-        """Prepare for pass 1 of a step with a closure."""
+    def _before_closure(self, two_pass: bool) -> None:
+        """Prepare for pass 1 of a step with a closure, which takes two passes or one."""
 
     @abstractmethod
-    def _depart(self, drop_grads: bool) -> bool:
+    def _depart(self, drop_grads: bool, two_pass: bool) -> bool:
         """Move to `x⁺` with the gradients of pass 1; return whether there is a perturbed pass to run.
 
         This and the next two are called under `torch.no_grad()`.
@@ -80,7 +80,6 @@ class TwoPass(Wrapper):
     def _step_failed(self) -> None:
         """Clean up after an exception in `step`."""
 
-    @torch.no_grad()
     def step(self, closure: Callable[..., Any] | None = None) -> Any:
         """Make a step: both passes with a closure; without one, the base optimizer's step on the perturbed gradient.
 
@@ -95,11 +94,29 @@ class TwoPass(Wrapper):
         Raises:
             RuntimeError: If the weights are at `x⁺`, or the perturbed pass is missing or not yet used.
         """
+        if (
+            self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or optimizer._global_optimizer_pre_hooks
+            or optimizer._global_optimizer_post_hooks
+            or torch.compiler.is_compiling()  # which knows torch's wrapper, but not how to look for a profiler
+            or torch._C._autograd._profiler_enabled()
+        ):
+            return self._watched_step(closure)
+        return self._unwatched_step(closure)
+
+    step.hooked = True  # type: ignore[attr-defined]  # torch shall not wrap it, which costs 1 % of a small step
+
+    def _unwatched_step(self, closure: Callable[..., Any] | None) -> Any:
         try:
-            return self._step(closure)
+            with torch.no_grad():
+                return self._step(closure)
         except BaseException:
             self._step_failed()
             raise
+
+    # What torch makes of any optimizer's step: it calls hooks, and is seen by torch.profiler.
+    _watched_step = Optimizer.profile_hook_step(_unwatched_step)
 
     def _step(self, closure: Callable[..., Any] | None) -> Any:
         self._require_unperturbed("step()")
@@ -114,7 +131,7 @@ class TwoPass(Wrapper):
         if self._phase is Phase.RETURNED:
             record = self._waiting
             assert record is not None
-            if not self._params_with_grad():
+            if not self._has_grads():
                 self._enter_rest()
                 raise RuntimeError(
                     "step() found no gradient from the perturbed pass: call backward() between the entry and the exit "
@@ -136,33 +153,39 @@ class TwoPass(Wrapper):
         return None
 
     def _step_with(self, closure: Callable[..., Any]) -> Any:
-        closures = [closure] if self.shards == 1 else closures_of_shards(closure, self.shards)
-        two_pass, mean = self.two_pass, MeanOfShards(self.shards)
-        records: list[StepRecord] = []
-        losses: list[Any] = []
         self._in_closure = True
         try:
-            for one in closures:
-                record, loss = self._passes(one, two_pass)
-                records.append(record)
-                losses.append(loss)
-                if is_at_hand(record.skipped) and record.skipped:
-                    break
-                if self.shards > 1:
-                    mean.take(self._params())
+            if self.shards == 1:
+                record, loss = self._passes(closure, self.two_pass)
             else:
-                mean.give()
-            self._complete(mean_record(records))
+                record, loss = self._passes_over_shards(closure)
+            self._complete(record)
         except BaseException:
             self.restore()
             self._enter_rest()
             raise
         finally:
             self._in_closure = False
-        return mean_loss(losses)
+        return loss
+
+    def _passes_over_shards(self, closure: Callable[..., Any]) -> tuple[StepRecord, Any]:
+        two_pass, mean = self.two_pass, MeanOfShards(self.shards)
+        records: list[StepRecord] = []
+        losses: list[Any] = []
+        for one in closures_of_shards(closure, self.shards):
+            record, loss = self._passes(one, two_pass)
+            self._enter_rest()
+            records.append(record)
+            losses.append(loss)
+            if is_at_hand(record.skipped) and record.skipped:
+                break
+            mean.take(self._params())
+        else:
+            mean.give()
+        return mean_record(records), mean_loss(losses)
 
     def _passes(self, closure: Callable[[], Any], two_pass: bool) -> tuple[StepRecord, Any]:
-        self._before_closure()
+        self._before_closure(two_pass)
         before = [] if self._old_grads else [(p, p.grad, p.grad._version) for p in self._params() if p.grad is not None]
         self._zeroed = False
         with torch.enable_grad():
@@ -176,17 +199,16 @@ class TwoPass(Wrapper):
                 "gradients, and accumulate with samirage.optim.accumulated, or under Lightning with the callback "
                 "samirage.trainers.lightning.SAMCallback"
             )
-        if not two_pass or not self._params_with_grad():
+        if not (two_pass and self._has_grads()):
             return self._plain_record(loss), loss
         # A copy, for the closure may write its next loss to the same storage, as a captured CUDA graph does.
         value = loss.detach().clone() if isinstance(loss, Tensor) else loss
         self._phase = Phase.PERTURBED
         loss_plus = None
-        if self._depart(drop_grads=True):
+        if self._depart(drop_grads=True, two_pass=two_pass):
             with torch.enable_grad():
                 loss_plus = closure()
         record = self._come_back(value, loss_plus)
-        self._enter_rest()
         return record, value if loss_plus is loss else loss
 
     @contextmanager
@@ -222,7 +244,7 @@ class TwoPass(Wrapper):
         try:
             self._phase = Phase.PERTURBED
             with torch.no_grad():
-                self._depart(drop_grads=True)
+                self._depart(drop_grads=True, two_pass=self.two_pass)
             yield
             self._return()
         except BaseException:
@@ -258,7 +280,7 @@ class TwoPass(Wrapper):
             self._phase = Phase.PERTURBED
             self._by_first_step = True
             with torch.no_grad():
-                self._depart(drop_grads=zero_grad)
+                self._depart(drop_grads=zero_grad, two_pass=self.two_pass)
         except BaseException:
             self.restore()
             raise
@@ -316,7 +338,7 @@ class TwoPass(Wrapper):
             set_to_none: Whether to set them to None, or to zero in place.
         """
         at_rest = self._phase is Phase.AT_REST and not self._in_closure
-        drops_a_pass = at_rest and not self._old_grads and bool(self._params_with_grad())
+        drops_a_pass = at_rest and not self._old_grads and self._has_grads()
         self._old_grads, self._zeroed = False, True
         if set_to_none and type(self.base).zero_grad is Optimizer.zero_grad and not torch.compiler.is_compiling():
             self._drop_grads()  # what that does, many times faster
@@ -346,6 +368,9 @@ class TwoPass(Wrapper):
     def _params_with_grad(self) -> list[Tensor]:
         return [p for p in self._params() if p.grad is not None]
 
+    def _has_grads(self) -> bool:
+        return any(p.grad is not None for group in self.param_groups for p in group["params"])
+
     def _all_zero(self) -> bool:
         grads = [p.grad for p in self._params_with_grad()]
         return bool(grads) and not any(bool(g.any()) for g in grads if g is not None)
@@ -371,5 +396,5 @@ class TwoPass(Wrapper):
                 f"{call} makes one perturbation, but shards={self.shards} needs one for each: use step(closure) with a "
                 "closure that takes the number of the shard"
             )
-        if not self._params_with_grad():
+        if not self._has_grads():
             raise RuntimeError(f"{call} found no gradient in any parameter: call backward() before it")

@@ -38,7 +38,7 @@ def in_blocks(*vectors: Sequence[Tensor]) -> list[Block]:
     """
     sizes = [tensor.numel() for tensor in vectors[0]]
     if sum(sizes) <= _BLOCK and max(sizes, default=0) <= PIECE:
-        return [tuple(list(vector) for vector in vectors)]
+        return [tuple(map(list, vectors))]
     blocks: list[Block] = []
     small: Block = tuple([] for _ in vectors)
     count = 0
@@ -76,6 +76,24 @@ def norms_of_pieces(pieces: Sequence[Tensor]) -> list[float]:
         if not low < norm < high:
             norms[i] = float(torch.linalg.vector_norm(pieces[i], dtype=torch.float64))
     return norms
+
+
+def norm_on_host(tensors: Sequence[Tensor]) -> float:
+    """Return the Euclidean norm over all tensors together; see `norms_on_host`.
+
+    Args:
+        tensors: Tensors in float32 or float64 in the host's memory.
+
+    Returns:
+        The norm.
+
+    Example:
+        >>> norm_on_host([torch.tensor([3.0, 4.0]), torch.tensor([[12.0]])])
+        13.0
+    """
+    if max(map(Tensor.numel, tensors)) <= PIECE:
+        return math.hypot(*norms_of_pieces(tensors))
+    return norms_on_host(tensors)[1]
 
 
 def norms_on_host(tensors: Sequence[Tensor]) -> tuple[list[float], float]:
