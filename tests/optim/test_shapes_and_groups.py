@@ -68,10 +68,15 @@ def numbers(tensor, like):
 
 @st.composite
 def tensors(draw):
-    dtype = draw(st.sampled_from(DTYPES))
-    shape = tuple(draw(st.lists(st.sampled_from([0, 1, 2, 3, 5]), max_size=3)))
-    may_be_sparse = len(shape) == 2 and dtype in (torch.float64, torch.float32)
-    kinds = st.sampled_from([k for k in (*SIZES, "none") if k != "sparse" or may_be_sparse])
+    if draw(st.integers(0, 3)) == 3:  # as an embedding has it
+        dtype, shape = draw(st.sampled_from(DTYPES[:2])), draw(st.sampled_from([(4, 2), (3, 1), (0, 2)]))
+        kinds = st.sampled_from(["sparse", "sparse", "sparse", "ordinary", "zero", "none"])
+    else:
+        dtype, shape = (
+            draw(st.sampled_from(DTYPES)),
+            tuple(draw(st.lists(st.sampled_from([0, 1, 2, 3, 5]), max_size=3))),
+        )
+        kinds = st.sampled_from([k for k in (*SIZES, "none") if k != "sparse"])
     return Tensor(shape, dtype, (draw(kinds), draw(kinds)), draw(st.booleans()) and len(shape) > 1)
 
 
