@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from synthetic_run import make_cell
 
 from samirage.report.figures import figure_svg, shift_figure, summary_figure, training_figure
-from samirage.report.figures.style import METHODS, PALETTE
+from samirage.report.figures.style import INK, METHODS, PALETTE
 from samirage.report.figures.summary import Places
 from samirage.report.figures.thin import centre_curve, kept_points, seed_curves
 from samirage.report.runs import StudyRuns
@@ -287,9 +287,10 @@ def test_svg_is_one_element_that_refers_to_nothing_outside(study: StudyRuns, sta
     referenced = set(re.findall(r'(?:url\(|href=")#([\w-]+)', svg))
     assert referenced <= set(ids)
     assert set(re.findall(r"https?://[^\"' )]+", svg)) == {"http://www.w3.org/2000/svg"}
+    drawn = {INK, *(METHODS[method].colour for method in ("sgd", "sam", "switch"))}
     for sentinel, (name, light, _) in PALETTE.items():
         assert not re.search(rf"(?<!,){sentinel}\b(?!;--|;background)", svg.split("</style>")[-1])
-        assert f"var(--{name},{light})" in svg
+        assert (f"var(--{name},{light})" in svg) == (sentinel in drawn)
     assert ("<style>" in svg) is standalone
 
 
