@@ -6,7 +6,7 @@ base optimizer, the bare loop, which runs in the same rounds. 1 is the least tha
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 import torch
@@ -108,8 +108,8 @@ def _reading(made: Trial, bare: float, device: torch.device, times: int = 7) -> 
         _wait(device)
         begun = time.perf_counter()
         record: Any = made.optimizer.record  # type: ignore[attr-defined]
-        for value in vars(record).values():
-            float(value)
+        for field in fields(record):
+            float(getattr(record, field.name))
         taken.append((time.perf_counter() - begun) / (READ_EVERY * bare))
     return spread(taken)
 

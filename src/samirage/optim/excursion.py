@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from samirage.optim.ranks import Sums, local
-from samirage.optim.rounding import NARROW, round_at_random
+from samirage.optim.rounding import NARROW, generator_of_step, round_at_random
 from samirage.sam import StepFigures, Variant, norm, perturb, step_figures
 from samirage.sam.host import is_at_hand
 
@@ -220,7 +220,7 @@ class Excursion:
         for d, displacement in zip(self._displaced, self._displacements, strict=True):
             device = d.param.device
             if d.narrow and device not in generators:
-                generators[device] = torch.Generator(device).manual_seed(seed)
+                generators[device] = generator_of_step(seed, device)
             d.move(displacement, generators[device] if d.narrow else None)
         if generators:
             self._measure_rounding()

@@ -14,6 +14,24 @@ NARROW: Final = (torch.float16, torch.bfloat16)
 _SMALLEST_SPACING: Final = -126  # as a power of 2; finer ones leave the normal range of float32, in which this computes
 
 
+# People seed with small numbers, and often with 0. Weights that were initialised with the seed of the rounding would be
+# rounded by the very numbers that made them, and no longer without bias.
+_FAR_FROM_USERS_SEEDS: Final = 0x5A3D_91C7  # within 32 bits, which is all that the generator of a CPU takes
+
+
+def generator_of_step(step: int, device: torch.device) -> torch.Generator:
+    """Return the source of randomness of one step: the same on all ranks and in a resumed run.
+
+    Args:
+        step: Number of the step, at least 0.
+        device: Where it is to be used.
+
+    Returns:
+        A fresh generator.
+    """
+    return torch.Generator(device).manual_seed(_FAR_FROM_USERS_SEEDS + step)
+
+
 def round_at_random(exact: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
     """Round to a neighbour in a narrower dtype, each with the probability that makes the expected value exact.
 
