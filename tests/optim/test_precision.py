@@ -177,7 +177,8 @@ def test_an_autocast_block_around_the_whole_step_sees_the_perturbed_weights(styl
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_rounding_does_not_use_the_random_numbers_that_made_the_weights(seed):
-    # With one seed for both, the first rounding after an initialisation shared its numbers, and e was nearly three times as long along g as it should be.
+    # With one seed for both, the first rounding shared the numbers of the initialisation, and e was nearly three times
+    # as long along g as it should be.
     torch.manual_seed(seed)
     weight = torch.empty(200_000).uniform_(-0.5, 0.5).bfloat16().requires_grad_()
     optimizer = SAM(torch.optim.SGD([weight], lr=0.0), rho=0.2)
