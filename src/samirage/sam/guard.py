@@ -47,8 +47,8 @@ class Guard:
     It is not a promise that the loss falls in every step, which depends on the learning rate too.
 
     Attributes:
-        kappa: Smallest agreement, above 0 and below 1. Smaller values, which leave SAM more of its radius, removed
-            hallucination too, but not all traps at saddles; see `docs/guard.md` for what was tried.
+        kappa: Smallest agreement, above 0 and below 1. Smaller values leave SAM more of its radius, and the loss more
+            often without descent.
         shrink: Factor of the radius after a rejection, above 0 and below 1.
         growth: Factor of the radius after an accepted step, at least 1.
 
