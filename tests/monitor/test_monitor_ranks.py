@@ -1,29 +1,17 @@
 """The monitor under DistributedDataParallel and FSDP2, two processes; the scenarios are in ranks_worker.py."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-pytestmark = pytest.mark.skipif(
-    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
-    reason="this torch has no gloo, the communication between processes on a CPU",
-)
+from two_processes import needs_gloo, results_of
+
+pytestmark = needs_gloo
 
 
 @pytest.fixture(scope="module")
 def results():
-    worker = Path(__file__).with_name("ranks_worker.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(worker)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return {line.pop("scenario"): line for line in lines}
+    return results_of(Path(__file__).with_name("ranks_worker.py"))
 
 
 def test_under_ddp_every_rank_sees_what_one_process_sees(results):

@@ -44,7 +44,7 @@ def rows_of(figure: Figure, columns: int) -> list[list[Axes]]:
 def synthetic(rhos: Sequence[float], seeds: int = 4, steps: int = 600, diverged: Sequence[int] = ()) -> StudyRuns:
     keys = [("sgd", 0.0), *((method, rho) for method in ("sam", "switch") for rho in rhos)]
     runs = {(method, rho): make_cell(method, rho, range(seeds), steps=steps, diverged=diverged) for method, rho in keys}
-    return StudyRuns(runs, tuple(rhos), (), len(keys), 1.0)
+    return StudyRuns(runs, tuple(rhos), 1.0)
 
 
 def test_training_figure_has_four_rows_and_a_column_per_radius(study: StudyRuns) -> None:
@@ -89,7 +89,7 @@ def test_the_switch_is_marked_in_the_switch_rows_only(study: StudyRuns) -> None:
 
 def test_unfinished_runs_are_named_and_the_rest_is_drawn(study: StudyRuns) -> None:
     kept = {key: runs for key, runs in study.runs.items() if key != ("sam", 3.0)}
-    rows = rows_of(training_figure(StudyRuns(kept, study.rhos, ("x",), 13, 1.0)), 6)
+    rows = rows_of(training_figure(StudyRuns(kept, study.rhos, 1.0)), 6)
     assert [text.get_text() for text in rows[0][4].texts] == ["not\nfinished"]
     assert not rows[0][4].lines
     assert len(rows[0][5].collections) == 1

@@ -5,13 +5,14 @@ A cell is the unit that is computed, stored and resumed: one setting, for one bl
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 import xarray as xr
 
 from samirage.lab.claims import Claim
+from samirage.lab.runtime import usable_device
 
 
 @dataclass(frozen=True)
@@ -85,3 +86,73 @@ class AbstractStudy(ABC):
         Returns:
             The claims with their measured values.
         """
+
+
+class Settings(Protocol):
+    """What the configuration of a study over consecutive seeds has, among others: a frozen dataclass."""
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds."""
+
+    @property
+    def first_seed(self) -> int:
+        """The first of them."""
+
+    @property
+    def device(self) -> str:
+        """Name of the device."""
+
+    @property
+    def threads(self) -> int:
+        """CPU threads."""
+
+
+S = TypeVar("S", bound=Settings)
+
+
+class AbstractSeededStudy(AbstractStudy, Generic[S]):
+    """A study over consecutive seeds, as its settings say.
+
+    Args:
+        settings: The configuration, a frozen dataclass.
+
+    Raises:
+        UserError: If the device is not to be had.
+    """
+
+    def __init__(self, settings: S) -> None:
+        self._settings = settings
+        self._device = usable_device(settings.device)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings, as plain data for JSON."""
+        settings: dict[str, Any] = asdict(self._settings)  # type: ignore[call-overload]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, over all cells."""
+        return list(range(self._settings.first_seed, self._settings.first_seed + self._settings.seeds))
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._device
+
+    @property
+    def threads(self) -> int:
+        """How many CPU threads it uses."""
+        return self._settings.threads
+
+    def blocks(self, size: int) -> list[list[int]]:
+        """Cut the seeds into blocks.
+
+        Args:
+            size: Most seeds in a block.
+
+        Returns:
+            The blocks.
+        """
+        return [self.seeds[i : i + size] for i in range(0, len(self.seeds), size)]

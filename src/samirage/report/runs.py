@@ -24,15 +24,11 @@ class StudyRuns:
     Attributes:
         runs: Data set of each (method, rho): dimensions `seed`, `step`, `eval_step`. Plain steps have rho 0.
         rhos: The radii, planned or finished, ascending; without the 0 of methods that have no radius.
-        missing: Names of the planned cells that have not finished.
-        planned: Number of planned cells.
         seconds: Time that the finished cells took, in seconds; NaN when it was not recorded.
     """
 
     runs: Mapping[tuple[str, float], xr.Dataset]
     rhos: tuple[float, ...]
-    missing: tuple[str, ...]
-    planned: int
     seconds: float
 
     def of(self, method: str, rho: float = 0.0) -> xr.Dataset | None:
@@ -65,7 +61,7 @@ def load_runs(folder: RunFolder, study: str) -> StudyRuns:
     Raises:
         UserError: If no cell has finished, a cell cannot be read, or its content is not that of such a study.
     """
-    planned, finished = list(folder.manifest(study)["cells"]), folder.finished(study)
+    finished = folder.finished(study)
     if not finished:
         raise UserError(
             f"{folder.path} holds no finished cell of study {study!r}; run `samirage reproduce {study}` on this folder"
@@ -81,8 +77,7 @@ def load_runs(folder: RunFolder, study: str) -> StudyRuns:
         ) from None
     config: Mapping[str, Any] = folder.manifest(study).get("config", {})
     with_radius = {rho for method, rho in runs if method != "sgd"} | {float(rho) for rho in config.get("rhos", ())}
-    missing = tuple(name for name in planned if name not in set(finished))
-    return StudyRuns(runs, tuple(sorted(with_radius)), missing, len(planned), seconds)
+    return StudyRuns(runs, tuple(sorted(with_radius)), seconds)
 
 
 def _checked(cell: xr.Dataset, folder: RunFolder, study: str, name: str) -> xr.Dataset:

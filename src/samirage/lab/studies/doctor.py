@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Final
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
@@ -22,9 +21,9 @@ from samirage.lab.errors import UserError
 from samirage.lab.labelled import POINTS, Labelled, LabelledNetwork, LabelledPoint, networks
 from samirage.lab.models import LOSSES
 from samirage.lab.particles import Particles
-from samirage.lab.runtime import default_threads, usable_device
+from samirage.lab.runtime import default_threads
 from samirage.lab.stacked import AbstractStack
-from samirage.lab.study import AbstractStudy, Cell
+from samirage.lab.study import AbstractSeededStudy, Cell
 from samirage.landscape import Objective
 from samirage.monitor import Diagnosis, Thresholds, Watch, Window
 from samirage.monitor.confirm import Loss, confirm_status
@@ -73,7 +72,7 @@ SCALES: Final[dict[str, DoctorConfig]] = {
 }
 
 
-class DoctorStudy(AbstractStudy):
+class DoctorStudy(AbstractSeededStudy[DoctorConfig]):
     """The study, for one configuration.
 
     Args:
@@ -91,34 +90,18 @@ class DoctorStudy(AbstractStudy):
     name: ClassVar[str] = "doctor"
 
     def __init__(self, settings: DoctorConfig, data_dir: str | None = None) -> None:
-        self._settings = settings
-        self._device = usable_device(settings.device)
+        super().__init__(settings)
         self._runs: dict[str, Labelled] = {run.name: run for run in (*POINTS, *networks(settings.steps))}
         widths = {run.hidden for run in self._runs.values() if isinstance(run, LabelledNetwork)}
         self._digits = {
-            hidden: Digits(settings.data, images=settings.images, hidden=hidden, device=self._device, data_dir=data_dir)
+            hidden: Digits(settings.data, images=settings.images, hidden=hidden, device=self.device, data_dir=data_dir)
             for hidden in widths
         }
 
     @property
     def config(self) -> dict[str, Any]:
         """The resolved configuration, as plain data for JSON."""
-        return {**asdict(self._settings), "thresholds": asdict(Thresholds())}
-
-    @property
-    def seeds(self) -> list[int]:
-        """The seeds, the same for every run."""
-        return list(range(self._settings.first_seed, self._settings.first_seed + self._settings.seeds))
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self._device
-
-    @property
-    def threads(self) -> int:
-        """How many CPU threads it uses."""
-        return self._settings.threads
+        return {**super().config, "thresholds": asdict(Thresholds())}
 
     def cells(self) -> list[Cell]:
         """Return the plan: one cell for each labelled run."""

@@ -7,11 +7,10 @@ other two.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 import numpy as np
-import torch
 import xarray as xr
 
 from samirage.lab.claims import Claim, Relation
@@ -19,9 +18,9 @@ from samirage.lab.digits import LEARNING_RATES, Digits
 from samirage.lab.ensemble import Recipe
 from samirage.lab.errors import UserError
 from samirage.lab.runs import join_blocks
-from samirage.lab.runtime import default_threads, usable_device
+from samirage.lab.runtime import default_threads
 from samirage.lab.statistics import mean_estimate
-from samirage.lab.study import AbstractStudy, Cell
+from samirage.lab.study import AbstractSeededStudy, Cell
 from samirage.sam import Decay, Guard, WarmStart
 
 METHODS: Final = ("sgd", "sam", "switch", "decay", "guard", "guard+switch", "guard+decay", "guard+switch+decay")
@@ -82,7 +81,7 @@ SCALES: Final[dict[str, GuardConfig]] = {
 }
 
 
-class GuardStudy(AbstractStudy):
+class GuardStudy(AbstractSeededStudy[GuardConfig]):
     """The study, for one configuration.
 
     Args:
@@ -103,41 +102,24 @@ class GuardStudy(AbstractStudy):
         for loss in settings.losses:
             if loss not in LEARNING_RATES:
                 raise UserError(f"unknown loss {loss!r}: use one of {', '.join(LEARNING_RATES)}")
-        self._settings = settings
-        self._device = usable_device(settings.device)
+        super().__init__(settings)
         self._digits = Digits(
-            settings.data, images=settings.images, hidden=settings.hidden, device=self._device, data_dir=data_dir
+            settings.data, images=settings.images, hidden=settings.hidden, device=self.device, data_dir=data_dir
         )
 
     @property
     def config(self) -> dict[str, Any]:
         """The resolved configuration, as plain data for JSON."""
-        settings = asdict(self._settings)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()} | {
+        return super().config | {
             "lrs": [LEARNING_RATES[loss] for loss in self._settings.losses],
             "methods": list(METHODS),
             "dtype": "float32",
         }
 
-    @property
-    def seeds(self) -> list[int]:
-        """The seeds, over all cells."""
-        return list(range(self._settings.first_seed, self._settings.first_seed + self._settings.seeds))
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self._device
-
-    @property
-    def threads(self) -> int:
-        """How many CPU threads it uses."""
-        return self._settings.threads
-
     def cells(self) -> list[Cell]:
         """Return the plan: every loss, batch size, radius and method, in blocks of seeds."""
         settings = self._settings
-        blocks = [self.seeds[i : i + settings.block] for i in range(0, settings.seeds, settings.block)]
+        blocks = self.blocks(settings.block)
         cells = []
         for loss in settings.losses:
             for batch in settings.batch_sizes:

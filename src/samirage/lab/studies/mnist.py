@@ -6,11 +6,10 @@ The practical radii, up to about 0.5, are among those chosen here.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -20,9 +19,9 @@ from samirage.lab.ensemble import Recipe
 from samirage.lab.errors import UserError
 from samirage.lab.models import LOSSES
 from samirage.lab.runs import join_blocks
-from samirage.lab.runtime import default_threads, usable_device
+from samirage.lab.runtime import default_threads
 from samirage.lab.statistics import mean_estimate, share_estimate
-from samirage.lab.study import AbstractStudy, Cell
+from samirage.lab.study import AbstractSeededStudy, Cell
 from samirage.sam import WarmStart
 
 Method = Literal["sgd", "sam", "switch"]
@@ -81,7 +80,7 @@ SCALES: Final[dict[str, MnistConfig]] = {
 }
 
 
-class MnistStudy(AbstractStudy):
+class MnistStudy(AbstractSeededStudy[MnistConfig]):
     """The study, for one configuration.
 
     Args:
@@ -102,37 +101,20 @@ class MnistStudy(AbstractStudy):
         if settings.loss not in LOSSES:
             raise UserError(f"unknown loss {settings.loss!r}: use one of {', '.join(LOSSES)}")
         lr = LEARNING_RATES[settings.loss] if settings.lr is None else settings.lr
-        self._settings = replace(settings, lr=lr)
+        super().__init__(replace(settings, lr=lr))
         self._recipe = Recipe(steps=settings.steps, lr=lr, batch_size=settings.batch_size)
-        self._device = usable_device(settings.device)
         self._digits = Digits(
-            settings.data, images=settings.images, hidden=settings.hidden, device=self._device, data_dir=data_dir
+            settings.data, images=settings.images, hidden=settings.hidden, device=self.device, data_dir=data_dir
         )
 
     @property
     def config(self) -> dict[str, Any]:
         """The resolved configuration, as plain data for JSON."""
         return {
-            **asdict(self._settings),
-            "rhos": list(self._settings.rhos),
+            **super().config,
             "width": self._digits.width,
             "dtype": "float32",
         }
-
-    @property
-    def seeds(self) -> list[int]:
-        """The seeds, over all cells."""
-        return list(range(self._settings.first_seed, self._settings.first_seed + self._settings.seeds))
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self._device
-
-    @property
-    def threads(self) -> int:
-        """How many CPU threads it uses."""
-        return self._settings.threads
 
     def cells(self) -> list[Cell]:
         """Return the plan: SGD once, then SAM alone and switched for every radius, each in blocks of seeds."""
@@ -141,7 +123,7 @@ class MnistStudy(AbstractStudy):
         methods: list[tuple[Method, float, int]] = [("sgd", 0.0, settings.steps)]
         for rho in settings.rhos:
             methods += [("sam", rho, 2 * settings.steps), ("switch", rho, 2 * settings.steps - plain)]
-        blocks = [self.seeds[i : i + settings.block] for i in range(0, settings.seeds, settings.block)]
+        blocks = self.blocks(settings.block)
         return [
             Cell(
                 name=method

@@ -40,10 +40,7 @@ def build(folder: RunFolder, study: str) -> Section:
     Raises:
         UserError: If a cell cannot be read.
     """
-    finished = folder.finished(study)
-    planned = list(folder.manifest(study)["cells"])
-    missing = tuple(name for name in planned if name not in set(finished))
-    cells = {name: folder.read_cell(study, name) for name in finished}
+    cells = {name: folder.read_cell(study, name) for name in folder.finished(study)}
     rows = [run_row(cell) for cell in cells.values()]
     panels = {
         "Free figures": confusion(list(cells.values())),
@@ -66,7 +63,7 @@ def build(folder: RunFolder, study: str) -> Section:
     return Section(
         title="Is the diagnosis right?",
         headline=(INTRODUCTION, *headline(rows)),
-        notices=missing_notice(missing, len(planned), study),
+        notices=missing_notice(folder, study),
         opening=(Block("figure.html", opening),),
         blocks=(
             *((Block("figure.html", _lives(lives, study)),) if lives else ()),

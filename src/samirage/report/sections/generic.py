@@ -14,10 +14,9 @@ def build(folder: RunFolder, study: str) -> Section:
     Returns:
         The section.
     """
-    planned, finished = list(folder.manifest(study)["cells"]), folder.finished(study)
-    missing = tuple(name for name in planned if name not in set(finished))
+    planned, finished = folder.manifest(study)["cells"], folder.finished(study)
     return Section(
         title=f"Study {study}",
         headline=(f"{len(finished)} of {len(planned)} cells have finished. Their files are listed below.",),
-        notices=missing_notice(missing, len(planned), study),
+        notices=missing_notice(folder, study),
     )

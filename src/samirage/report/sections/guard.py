@@ -57,9 +57,6 @@ def build(folder: RunFolder, study: str) -> Section:
     Raises:
         UserError: If a cell cannot be read.
     """
-    finished = folder.finished(study)
-    planned = list(folder.manifest(study)["cells"])
-    missing = tuple(name for name in planned if name not in set(finished))
     runs = load(folder, study)
     label = describe(runs)
     columns = min(2, len(runs))
@@ -80,7 +77,7 @@ def build(folder: RunFolder, study: str) -> Section:
     return Section(
         title="Remedies: which of them holds at any radius",
         headline=(INTRODUCTION, *headline(runs)),
-        notices=missing_notice(missing, len(planned), study),
+        notices=missing_notice(folder, study),
         opening=(Block("figure.html", figure),),
         blocks=(Block("remedies.html", {"tables": [table(s, r) for s, r in runs.items()], "labels": labels}),),
     )

@@ -41,7 +41,7 @@ def build(folder: RunFolder, study: str) -> Section:
     return Section(
         title="Reading handwritten digits (MNIST)",
         headline=(INTRODUCTION, *headline(rows, images=config.get("images"))),
-        notices=missing_notice(runs.missing, runs.planned, study),
+        notices=missing_notice(folder, study),
         opening=(Block("figure.html", _summary(runs, rows, study)),),
         blocks=(
             Block("methods.html", {"rows": rows, "labels": {name: style.label for name, style in METHODS.items()}}),

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from markupsafe import Markup
 
+from samirage.lab.store import RunFolder
+
 Screens = Literal["all", "wide", "narrow"]
 
 
@@ -74,26 +76,23 @@ class Section:
     facts: tuple[tuple[str, str], ...] = ()
 
 
-def missing_notice(missing: tuple[str, ...], planned: int, study: str) -> tuple[str, ...]:
+def missing_notice(folder: RunFolder, study: str) -> tuple[str, ...]:
     """Say which cells have not finished.
 
     Args:
-        missing: Their names.
-        planned: Number of planned cells.
+        folder: The run folder.
         study: Name of the study.
 
     Returns:
         One sentence, or none when nothing is missing.
-
-    Example:
-        >>> missing_notice(("sgd",), 3, "mnist")[0]
-        '1 of 3 cells has not finished: sgd. Run `samirage reproduce mnist` again on this folder to compute it.'
     """
+    planned, finished = list(folder.manifest(study)["cells"]), set(folder.finished(study))
+    missing = [name for name in planned if name not in finished]
     if not missing:
         return ()
     shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
     one = len(missing) == 1
     return (
-        f"{len(missing)} of {planned} cells {'has' if one else 'have'} not finished: {shown}. "
+        f"{len(missing)} of {len(planned)} cells {'has' if one else 'have'} not finished: {shown}. "
         f"Run `samirage reproduce {study}` again on this folder to compute {'it' if one else 'them'}.",
     )
