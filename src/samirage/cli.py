@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from samirage._version import __version__
-from samirage.lab.errors import UserError, require
+from samirage.cli_points import add_commands as add_point_commands
+from samirage.errors import UserError, require
 
 _INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
@@ -97,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("folder", type=Path, metavar="DIR", help="run folder")
     report.set_defaults(run=_report)
+
+    add_point_commands(commands, _radius)
 
     data = commands.add_parser(
         "data", help="fetch data sets", description="Data sets.", epilog="example: samirage data fetch mnist"

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from samirage.errors import UserError, require
 from samirage.lab import data
-from samirage.lab.errors import UserError, require
 
 MINI = Path(str(files("samirage.lab"))) / "mnist_mini"
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_mnist_mini.py"

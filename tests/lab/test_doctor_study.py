@@ -9,8 +9,8 @@ import torch
 import xarray as xr
 
 from samirage import Status
+from samirage.errors import UserError
 from samirage.lab.claims import Verdict
-from samirage.lab.errors import UserError
 from samirage.lab.labelled import POINTS, LabelledPoint, networks
 from samirage.lab.store import RunFolder
 from samirage.lab.studies.doctor import SCALES, DoctorStudy, alarms, correct, create

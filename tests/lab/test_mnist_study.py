@@ -11,7 +11,7 @@ import pytest
 import torch
 import xarray as xr
 
-from samirage.lab.errors import UserError
+from samirage.errors import UserError
 from samirage.lab.models import MLP
 from samirage.lab.store import RunFolder
 from samirage.lab.studies.mnist import SCALES, MnistStudy

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from samirage.errors import UserError
 from samirage.lab.claims import Claim, Relation
-from samirage.lab.errors import UserError
 from samirage.lab.store import RunFolder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from synthetic_run import COMMAND, make_cell, make_folder
 
-from samirage.lab.errors import UserError
+from samirage.errors import UserError
 from samirage.lab.store import RunFolder
 from samirage.report.page import build_page
 from samirage.report.runs import StudyRuns

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from samirage.lab.errors import UserError, require
+from samirage.errors import UserError, require
 
 __all__ = ["ENVIRONMENT_VARIABLE", "ImageData", "fetch", "load", "names"]
 

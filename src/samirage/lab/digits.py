@@ -12,9 +12,9 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from samirage.errors import UserError
 from samirage.lab import data
 from samirage.lab.ensemble import Recipe, train
-from samirage.lab.errors import UserError
 from samirage.lab.models import LOSSES, MLP
 from samirage.lab.stacked import AbstractStack, stack
 from samirage.sam import is_at_hallucinated_point

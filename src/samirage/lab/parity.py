@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
+from samirage.errors import UserError
 from samirage.lab import data
-from samirage.lab.errors import UserError
 from samirage.landscape import TanhNetwork
 
 _PIXELS = 28

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from samirage.lab.errors import UserError
+from samirage.errors import UserError
 
 T = TypeVar("T")
 

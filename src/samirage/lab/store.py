@@ -20,8 +20,8 @@ from typing import Any
 
 import xarray as xr
 
+from samirage.errors import UserError
 from samirage.lab.claims import Claim
-from samirage.lab.errors import UserError
 
 FORMAT = 1
 

@@ -8,7 +8,7 @@ from threading import Event
 from time import perf_counter
 from typing import Any
 
-from samirage.lab.errors import UserError
+from samirage.errors import UserError
 from samirage.lab.runtime import commit, compute, hardware, versions
 from samirage.lab.store import RunFolder
 from samirage.lab.study import AbstractStudy, Cell

@@ -59,8 +59,6 @@ def checked_rho(rho: Any, where: str = "rho") -> float:
         TypeError: If it is not a number.
         ValueError: If it is negative or not finite.
     """
-    if type(rho) is float and 0 <= rho < math.inf:  # as most are, in every step
-        return rho
     if isinstance(rho, bool) or not isinstance(rho, Real):
         raise TypeError(f"{where} must be a number of at least 0; got {rho!r} of type {type(rho).__name__}")
     if not (math.isfinite(rho) and float(rho) >= 0):

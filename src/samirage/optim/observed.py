@@ -6,7 +6,6 @@ from typing import Final, Protocol
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from samirage.optim.notes import Noted
 from samirage.optim.record import StepRecord
 from samirage.optim.two_pass import TwoPass
 
@@ -64,21 +63,17 @@ class History:
 class Observed(TwoPass):
     """A two-pass optimizer with a memory and observers. Neither is saved or copied with it, but for the last record."""
 
-    _record = Noted[StepRecord | None](None)
-    _history = Noted[History | None](None)
-    _observer_table = Noted[OrderedDict[int, Observer] | None](None)
-
     @property
     def record(self) -> StepRecord | None:
         """The figures of the last step, or None before the first."""
-        return self._record
+        return self._notes.record
 
     @property
     def history(self) -> History:
         """The records of the first and of the last steps since the optimizer was made or loaded a state."""
-        if self._history is None:
-            self._history = History()
-        return self._history
+        if self._notes.history is None:
+            self._notes.history = History()
+        return self._notes.history
 
     @property
     def observers(self) -> tuple[Observer, ...]:
@@ -100,18 +95,20 @@ class Observed(TwoPass):
         return handle
 
     def _observers(self) -> OrderedDict[int, Observer]:
-        if self._observer_table is None:
-            self._observer_table = OrderedDict()
-        return self._observer_table
+        if self._notes.observer_table is None:
+            self._notes.observer_table = OrderedDict()
+        return self._notes.observer_table
 
     def _remember(self, record: StepRecord) -> None:
-        self._record = record
+        self._notes.record = record
         self.history.add(record)
 
     def _show_gradient(self, inverse_scale: Tensor | None) -> None:
-        for observer in self.observers:
-            observer.saw_gradient(inverse_scale)
+        if self._notes.observer_table:
+            for observer in self.observers:
+                observer.saw_gradient(inverse_scale)
 
     def _show_step(self, record: StepRecord, inverse_scale: Tensor | None) -> None:
-        for observer in self.observers:
-            observer.saw_step(record, inverse_scale)
+        if self._notes.observer_table:
+            for observer in self.observers:
+                observer.saw_step(record, inverse_scale)

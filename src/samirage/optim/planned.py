@@ -1,5 +1,6 @@
 """Which steps perturb, and how far: the warm start, the schedule, the period, and the radii of the groups."""
 
+import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -8,7 +9,6 @@ from typing import Any, Final
 from torch import Tensor
 
 from samirage.optim._validate import checked_rho
-from samirage.optim.notes import Noted
 from samirage.optim.observed import Observed
 from samirage.optim.restraint import Restraint
 from samirage.sam import Guard, LookSAM, Schedule, Variant, VariantOptions, WarmStart, radius_factor
@@ -25,7 +25,6 @@ class Planned(Observed):
     guard: Guard | None
     every: int
     _restraint: Restraint
-    _steps = Noted(0)
 
     @property
     def two_pass(self) -> bool:
@@ -47,15 +46,15 @@ class Planned(Observed):
             False
             True
         """
-        if self._restraint.is_probe(self._steps):
+        if self._restraint.is_probe(self._notes.steps):
             return self._is_on()
-        since = self._steps - (self._restraint.warm_end or 0)
+        since = self._notes.steps - (self._restraint.warm_end or 0)
         period = self.variant.k if isinstance(self.variant, LookSAM) else self.every
         return since % period == 0 and self._is_on()
 
     def _is_on(self) -> bool:
         """Tell whether this step is one of SAM's, with one pass or two."""
-        return any(radius > 0 for radius in self._group_radii())
+        return max(self._group_radii()) > 0
 
     def _radii(self, params: Sequence[Tensor]) -> list[float]:
         """Return the radius of each of these parameters."""
@@ -67,18 +66,23 @@ class Planned(Observed):
         return [radii[id(p)] for p in params]
 
     def _group_radii(self) -> list[float]:
-        step, restraint = self._steps, self._restraint
+        rhos = [group["rho"] for group in self.base.param_groups]
+        for i, rho in enumerate(rhos):
+            if type(rho) is not float or not 0 <= rho < math.inf:
+                rhos[i] = checked_rho(rho, f'param_groups[{i}]["rho"]')
+        if self.warm_start is None and self.schedule is None:
+            return rhos
+        step, restraint = self._notes.steps, self._restraint
         looks = restraint.is_probe(step) or not restraint.is_warming(step)
         factor = radius_factor(step, warm_start=None if looks else self.warm_start, schedule=self.schedule)
-        rhos = enumerate(group["rho"] for group in self.param_groups)
-        return [factor * checked_rho(rho, f'param_groups[{i}]["rho"]') for i, rho in rhos]
+        return [factor * rho for rho in rhos]
 
     def _plan(self) -> str:
         """Say which steps perturb and how, in words that are the same in every run: without addresses."""
         return re.sub(" at 0x[0-9a-fA-F]+", "", ", ".join(f"{name}={getattr(self, name)!r}" for name in PLAN))
 
     def _own_state(self) -> dict[str, Any]:
-        return {"sam_step": self._steps, "sam_plan": self._plan(), **self._restraint.save()}
+        return {"sam_step": self._notes.steps, "sam_plan": self._plan(), **self._restraint.save()}
 
     def _load_own_state(self, own: dict[str, Any]) -> None:
         saved, plan = own.get("sam_plan"), self._plan()
@@ -87,7 +91,7 @@ class Planned(Observed):
                 f"the loaded run had {saved}; this optimizer goes on from step {own['sam_step']} with {plan}",
                 stacklevel=3,
             )
-        self._steps = int(own.get("sam_step", 0))
+        self._notes.steps = int(own.get("sam_step", 0))
         self._restraint.load(own)
-        self._record = None
+        self._notes.record = None
         self._enter_rest()

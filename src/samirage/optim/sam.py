@@ -5,14 +5,13 @@ Foret, Kleiner, Mobahi and Neyshabur, "Sharpness-Aware Minimization for Efficien
 no epsilon in the denominator).
 """
 
-from collections import deque
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
-from torch.compiler import is_compiling
 from torch.optim import Optimizer
 
 from samirage.optim._validate import (
@@ -29,7 +28,7 @@ from samirage.optim.alarm import RoundingAlarm
 from samirage.optim.direction import direction_of
 from samirage.optim.excursion import Excursion, gradient_norm, unscaled_plus
 from samirage.optim.loss_scale import LossScale
-from samirage.optim.notes import Noted
+from samirage.optim.notes import Phase
 from samirage.optim.operators import Operators
 from samirage.optim.plain import PlainExcursion, excursion_of
 from samirage.optim.planned import PLAN, Planned
@@ -37,8 +36,7 @@ from samirage.optim.ranks import LocalPass, reshard
 from samirage.optim.record import StepRecord, as_scalar, late_record, make_record
 from samirage.optim.restraint import Restraint, hold_back
 from samirage.optim.skip import spoil, step_unless
-from samirage.optim.traces import Buffers, ForwardWatcher, RandomState, random_state, set_random_state
-from samirage.optim.two_pass import Phase
+from samirage.optim.traces import Buffers, ForwardWatcher, random_state, set_random_state
 from samirage.sam import (
     Guard,
     Schedule,
@@ -51,7 +49,6 @@ from samirage.sam import (
 )
 from samirage.sam.host import is_at_hand
 
-_MAX_FORWARDS = 4096  # per step, whose random numbers are remembered
 _OPTIONS = (*PLAN, "model", "scope", "shards", "scaler", "replay_rng")
 
 
@@ -105,9 +102,8 @@ class SAM(Planned):
         schedule: What the radii of a step are multiplied by: any callable from the number of the step to a factor of at
             least 0, such as those in `samirage.sam` and their products. It counts from 0 at the start of the
             training, also after a warm start.
-        guard: When not to follow the shifted gradient, and how far to look next, as `Guard()`: it makes hallucinated
-            points impossible. A copy of `g` is then kept during pass 2. A gradient that is not finite counts as one
-            rejected.
+        guard: When not to follow the shifted gradient, and how far to look next, as `Guard()`. A copy of `g` is then
+            kept during pass 2. A gradient that is not finite counts as one rejected.
         scope: Over which ranks the gradient of pass 1 is averaged. `"global"`: over all, as the model does it (a
             DistributedDataParallel, or FSDP2's `fully_shard`); the perturbation is the same everywhere. `"local"`: each
             rank perturbs along the gradient of its own share of the batch (m-sharpness), and nothing is synchronised
@@ -145,14 +141,6 @@ class SAM(Planned):
 
     # Tells GradScaler.step to call step() in any case, with `grad_scale` and `found_inf` set; see loss_scale.py.
     _step_supports_amp_scaling = True
-
-    _excursion = Noted[Excursion | PlainExcursion | None](None)
-    _bad_grad_norm = Noted[Tensor | None](None)  # of pass 1, if it was not finite on every rank
-    _buffers = Noted[Buffers | None](None)
-    _random_before = Noted[RandomState | None](None)  # before pass 1 of a closure
-    _random_after = Noted[RandomState | None](None)  # after pass 1
-    _random_forwards = Noted[deque[RandomState]](deque())  # before each forward of pass 1, without a closure
-    _replayed = Noted(False)
 
     def __init__(
         self,
@@ -200,13 +188,14 @@ class SAM(Planned):
 
     def __getstate__(self) -> dict[str, Any]:
         self._require_unperturbed("pickling or copying")
-        options = {name: getattr(self, name) for name in ("base", *_OPTIONS, "_steps", "_record")}
-        return {**options, "restraint": self._restraint.save()}
+        options = {name: getattr(self, name) for name in ("base", *_OPTIONS)}
+        noted = {"steps": self._notes.steps, "record": self._notes.record}
+        return {**options, "noted": noted, "restraint": self._restraint.save()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        restraint = state.pop("restraint")
-        for name, value in state.items():
-            setattr(self, name, value)
+        restraint, noted = state.pop("restraint"), state.pop("noted")
+        self.__dict__.update(state)
+        self._notes.__dict__.update(noted)
         self._set_up()
         self._restraint.load(restraint)
         super().__setstate__({})
@@ -216,22 +205,22 @@ class SAM(Planned):
     def _before_closure(self, two_pass: bool) -> None:
         self._loss_scale.require_fresh(closure=True)
         if self.replay_rng and two_pass:
-            self._random_before = random_state(self._devices())
+            self._notes.random_before = random_state(self._devices())
 
     def _before_forward(self) -> None:
         """Remember the random numbers of each forward pass at `x`, and give them to the same one at `x⁺`."""
-        if self._phase is Phase.AT_REST:
+        if self._notes.phase is Phase.AT_REST:
             self._local_pass.begin(self.two_pass)
-        if self._in_closure or not self.replay_rng:  # a closure is replayed as a whole
+        if self._notes.in_closure or not self.replay_rng:  # a closure is replayed as a whole
             return
-        if self._phase is Phase.AT_REST and self.two_pass:
-            self._random_forwards.append(random_state(self._devices()))
-        elif self._phase is Phase.PERTURBED and self._random_forwards:
-            set_random_state(self._random_forwards.popleft())
-            self._replayed = True
+        if self._notes.phase is Phase.AT_REST and self.two_pass:
+            self._notes.random_forwards.append(random_state(self._devices()))
+        elif self._notes.phase is Phase.PERTURBED and self._notes.random_forwards:
+            set_random_state(self._notes.random_forwards.popleft())
+            self._notes.replayed = True
 
     def _depart(self, drop_grads: bool, two_pass: bool) -> bool:
-        if not self._in_closure:
+        if not self._notes.in_closure:
             self._loss_scale.require_fresh(closure=False)
         excursion = None
         if two_pass:
@@ -244,92 +233,93 @@ class SAM(Planned):
                 inverse,
                 factor=self._restraint.factor(params[0].device),
                 operators=self._operators.of(params),
-                keep_grads=self._direction is not None or self._restraint.needs_grads(self._steps),
+                keep_grads=self._direction is not None or self._restraint.needs_grads(self._notes.steps),
             )
             excursion.finite = self._local_pass.everywhere(excursion.finite)
             if is_at_hand(excursion.finite) and not excursion.finite:
-                self._bad_grad_norm = excursion.grad_norm
-                if self._in_closure:  # there will be no pass 2; the scaler shall find these gradients
+                self._notes.bad_grad_norm = excursion.grad_norm
+                if self._notes.in_closure:  # there will be no pass 2; the scaler shall find these gradients
                     return False
             self._show_gradient(inverse)
         self._local_pass.end()
         if drop_grads:
             self._drop_grads()
         if self.model is not None:
-            self._buffers = Buffers(self.model)
+            self._notes.buffers = Buffers(self.model)
         if self.replay_rng:
-            self._random_after = random_state(self._devices())
-            if self._random_before is not None:
-                set_random_state(self._random_before)
-                self._replayed = True
-        if excursion is not None and self._bad_grad_norm is None:
-            self._excursion = excursion  # before the weights move, so that the way back is known
-            excursion.go(seed=self._steps)
+            self._notes.random_after = random_state(self._devices())
+            if self._notes.random_before is not None:
+                set_random_state(self._notes.random_before)
+                self._notes.replayed = True
+        if excursion is not None and self._notes.bad_grad_norm is None:
+            self._notes.excursion = excursion  # before the weights move, so that the way back is known
+            excursion.go(seed=self._notes.steps)
             reshard(self.model)
-        return self._excursion is not None
+        return self._notes.excursion is not None
 
     def _come_back(self, loss: Any, loss_plus: Any) -> StepRecord:
-        if self._bad_grad_norm is not None:
+        if self._notes.bad_grad_norm is not None:
             # Where each rank has a gradient of its own, this rank's may be finite.
-            bad = torch.ones_like(self._bad_grad_norm, dtype=torch.bool)
-            record = replace(self._record_of_one_pass(loss, self._bad_grad_norm), skipped=bad)
-            if not self._in_closure:
+            bad = torch.ones_like(self._notes.bad_grad_norm, dtype=torch.bool)
+            record = replace(self._record_of_one_pass(loss, self._notes.bad_grad_norm), skipped=bad)
+            if not self._notes.in_closure:
                 spoil(self._params_with_grad(), bad)
-        elif self._excursion is None:
+        elif self._notes.excursion is None:
             record = self._plain_record(loss)
-        elif isinstance(self._excursion, PlainExcursion):
-            late = self._excursion.come_back(self._params(), loss=loss, loss_plus=loss_plus)
-            if self._excursion.kept is None:
-                record = late_record(step=self._steps, skipped=not late.finite, figures=late.compute)
+        elif isinstance(self._notes.excursion, PlainExcursion):
+            late = self._notes.excursion.come_back(self._params(), loss=loss, loss_plus=loss_plus)
+            if self._notes.excursion.kept is None:
+                record = late_record(step=self._notes.steps, skipped=not late.finite, figures=late.compute)
             else:
                 figures = late.compute()
-                followed = self._redirect(self._excursion, figures)
+                followed = self._redirect(self._notes.excursion, figures)
                 record = self._make_record(figures, figures.grad_plus_norm, followed=followed)
         else:
-            like = self._excursion.grad_norm
-            figures = self._excursion.come_back(
+            like = self._notes.excursion.grad_norm
+            figures = self._notes.excursion.come_back(
                 self._params(),
                 loss=as_scalar(loss, like),
                 loss_plus=as_scalar(loss_plus, like),
                 inverse_scale=self._loss_scale.inverse(),
             )
-            followed = self._redirect(self._excursion, figures)
-            alignment = self._excursion.alignment
+            followed = self._redirect(self._notes.excursion, figures)
+            alignment = self._notes.excursion.alignment
             record = self._make_record(figures, figures.grad_plus_norm, followed=followed, alignment=alignment)
             if not is_at_hand(like):
-                bad = ~self._excursion.finite
+                bad = ~self._notes.excursion.finite
                 record = replace(record, skipped=record.skipped | bad)
-                if not self._in_closure:
+                if not self._notes.in_closure:
                     spoil(self._params_with_grad(), bad)
-            if alignment is not None and not is_compiling():
-                self._rounding_alarm.look(self._steps, record.radius, alignment)
+            if alignment is not None and not torch.compiler.is_compiling():
+                self._rounding_alarm.look(self._notes.steps, record.radius, alignment)
         self._retreat()
         return record
 
     def _redirect(self, excursion: Excursion | PlainExcursion, figures: StepFigures) -> Tensor:
         """Turn `.grad` from `g⁺` into what the variant follows, or back into `g`; tell whether `g⁺` is followed."""
-        followed = self._restraint.follows(self._steps, figures)
+        followed = self._restraint.follows(self._notes.steps, figures)
         if excursion.kept is not None:
             params, grads, grads_plus = excursion.kept
             if self._direction is not None:
                 self._direction.after_pass_2(params, grads, grads_plus)
-            if self._restraint.needs_grads(self._steps):
+            if self._restraint.needs_grads(self._notes.steps):
                 hold_back(followed, params, grads)
         return followed
 
     def _retreat(self) -> None:
-        if self._excursion is not None:
-            self._excursion.restore()
+        if self._notes.excursion is not None:
+            self._notes.excursion.restore()
             reshard(self.model)
-        if self._buffers is not None:
-            self._buffers.restore()
-        if self._replayed and self._random_after is not None:
-            set_random_state(self._random_after)
+        if self._notes.buffers is not None:
+            self._notes.buffers.restore()
+        if self._notes.replayed and self._notes.random_after is not None:
+            set_random_state(self._notes.random_after)
 
     def _rest(self) -> None:
-        self._excursion = self._bad_grad_norm = self._buffers = self._random_before = self._random_after = None
-        self._random_forwards = deque(maxlen=_MAX_FORWARDS)
-        self._replayed = False
+        notes = self._notes
+        notes.excursion = notes.bad_grad_norm = notes.buffers = notes.random_before = notes.random_after = None
+        notes.random_forwards.clear()
+        notes.replayed = False
         self._local_pass.end()
 
     def _step_failed(self) -> None:
@@ -337,33 +327,34 @@ class SAM(Planned):
 
     def _finish(self, record: StepRecord) -> None:
         late = None
-        if record.perturbed and self.scaler is None:
-            late = None if self._in_closure else self._loss_scale.inverse()
-            record = self._unscaled_late(record)
-        overflow = self._loss_scale.overflow(closure=self._in_closure)
-        if overflow is not None:
-            record = replace(record, skipped=record.skipped | overflow)
-        self._loss_scale.unscale()
-        self._loss_scale.report_overflow(record.skipped)
+        if self._loss_scale.is_known:
+            if record.perturbed and self.scaler is None and not self._notes.in_closure:
+                late = self._loss_scale.inverse()
+                record = record if late is None else self._unscaled_late(record, late)
+            overflow = self._loss_scale.overflow(closure=self._notes.in_closure)
+            if overflow is not None:
+                record = replace(record, skipped=record.skipped | overflow)
+            self._loss_scale.unscale()
+            self._loss_scale.report_overflow(record.skipped)
         if record.perturbed and self._restraint.is_at_work:
-            self._restraint.after(self._steps, record)
+            self._restraint.after(self._notes.steps, record)
             record = replace(record, rejections=self._restraint.counters(record.grad_norm)[0])
         self._show_step(record, late)
         if not self._follow(record) and hasattr(self.base.step, "_wrapped_by_lr_sched"):
             # A scheduler on the base optimizer would warn that it runs before the first step.
             self.base._opt_called = True  # type: ignore[attr-defined]
-        self._steps += 1
+        self._notes.steps += 1
         self._remember(record)
 
     def _follow(self, record: StepRecord) -> bool:
         """Let the base optimizer step along the variant's direction, unless it is skipped; tell whether it stepped."""
-        scaled = self._loss_scale.is_known
+        step_base = partial(step_unless, record.skipped, self.base, may_wait=self._loss_scale.is_known)
         if self._direction is None:
-            return step_unless(record.skipped, self.base, may_wait=scaled)
+            return step_base()
         params = self._params_with_grad()
         if not record.perturbed and not self.two_pass and self._is_on():
             self._direction.before_plain_step(params, self.state)
-        stepped = step_unless(record.skipped, self.base, may_wait=scaled)
+        stepped = step_base()
         if stepped:
             self._direction.after_step(params, self.state, perturbed=record.perturbed)
         return stepped
@@ -373,15 +364,12 @@ class SAM(Planned):
         if self._direction is not None:
             self._direction.after_step(self._params_with_grad(), self.state, perturbed=False)
 
-    def _unscaled_late(self, record: StepRecord) -> StepRecord:
+    def _unscaled_late(self, record: StepRecord, inverse: Tensor) -> StepRecord:
         """Correct a record from before `scaler.step(optimizer)`, which has brought the loss scale just now.
 
         Raises:
             RuntimeError: If the perturbation should have known the scale.
         """
-        inverse = None if self._in_closure else self._loss_scale.inverse()
-        if inverse is None:
-            return record
         if self.variant == "unnormalized":
             raise RuntimeError(
                 "variant 'unnormalized' depends on the scale of the gradients: give the scaler to the constructor, as "
@@ -403,9 +391,9 @@ class SAM(Planned):
     def _make_record(
         self, figures: StepFigures, decisive: Tensor, *, followed: Tensor | None, alignment: Tensor | None = None
     ) -> StepRecord:
-        counters = self._restraint.counters(decisive)
+        step, counters = self._notes.steps, self._restraint.counters(decisive)
         return make_record(
-            figures, step=self._steps, decisive=decisive, counters=counters, followed=followed, alignment=alignment
+            figures, step=step, decisive=decisive, counters=counters, followed=followed, alignment=alignment
         )
 
     def _devices(self) -> set[torch.device]:

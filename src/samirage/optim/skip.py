@@ -50,12 +50,11 @@ def step_unless(bad: Tensor, base: Optimizer, *, may_wait: bool) -> bool:
         >>> step_unless(torch.tensor(True), torch.optim.SGD([w], lr=0.1), may_wait=False)
         False
     """
-    drops = drops_by_itself(base)
-    if is_at_hand(bad) or (may_wait and not drops):
+    if is_at_hand(bad) or (may_wait and not drops_by_itself(base)):
         if bad:
             return False
         base.step()
-    elif drops:
+    elif drops_by_itself(base):
         _step_fused(bad, base)
     else:
         for group in base.param_groups:

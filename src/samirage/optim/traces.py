@@ -18,8 +18,10 @@ _CPU: Final = torch.device("cpu")
 
 def random_state(devices: Iterable[torch.device]) -> RandomState:
     """Return the state of the CPU's default generator and of those of the other devices."""
-    others = sorted({d for d in devices if d.type != "cpu"}, key=str)
     states = [(_CPU, torch.get_rng_state())]
+    if set(devices) <= {_CPU}:
+        return states
+    others = sorted({d for d in devices if d.type != "cpu"}, key=str)
     return states + [(d, torch.get_device_module(d).get_rng_state(d)) for d in others]
 
 

@@ -3,37 +3,22 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum, auto
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer, optimizer
 
-from samirage.optim.notes import Noted
+from samirage.optim.notes import Phase
 from samirage.optim.record import StepRecord
 from samirage.optim.shards import MeanOfShards, closures_of_shards, mean_loss, mean_record
 from samirage.optim.wrapper import Wrapper
 from samirage.sam.host import is_at_hand
 
 
-class Phase(Enum):
-    """Where a step stands."""
-
-    AT_REST = auto()  # no perturbed pass has begun
-    PERTURBED = auto()  # the weights are at x⁺
-    RETURNED = auto()  # the gradient of the perturbed pass waits for step()
-
-
 class TwoPass(Wrapper):
     """An optimizer whose step takes two passes; what the passes do is the subclass's."""
 
-    _phase = Noted(Phase.AT_REST)
-    _by_first_step = Noted(False)
-    _in_closure = Noted(False)
-    _old_grads = Noted(False)  # whether `.grad` is left over from a step that is complete
-    _zeroed = Noted(False)  # whether the closure has called zero_grad()
-    _waiting = Noted[StepRecord | None](None)
     shards: int = 1
 
     @property
@@ -121,15 +106,15 @@ class TwoPass(Wrapper):
     def _step(self, closure: Callable[..., Any] | None) -> Any:
         self._require_unperturbed("step()")
         if closure is not None:
-            if self._phase is Phase.RETURNED:
+            if self._notes.phase is Phase.RETURNED:
                 raise RuntimeError(
                     "step(closure) would lose the gradient of the perturbed pass: after perturbed() call step() "
                     "without a closure (Lightning always gives one; there call step(closure) alone, which makes both "
                     "passes), or zero_grad() to drop that gradient"
                 )
             return self._step_with(closure)
-        if self._phase is Phase.RETURNED:
-            record = self._waiting
+        if self._notes.phase is Phase.RETURNED:
+            record = self._notes.waiting
             assert record is not None
             if not self._has_grads():
                 self._enter_rest()
@@ -153,7 +138,7 @@ class TwoPass(Wrapper):
         return None
 
     def _step_with(self, closure: Callable[..., Any]) -> Any:
-        self._in_closure = True
+        self._notes.in_closure = True
         try:
             if self.shards == 1:
                 record, loss = self._passes(closure, self.two_pass)
@@ -165,7 +150,7 @@ class TwoPass(Wrapper):
             self._enter_rest()
             raise
         finally:
-            self._in_closure = False
+            self._notes.in_closure = False
         return loss
 
     def _passes_over_shards(self, closure: Callable[..., Any]) -> tuple[StepRecord, Any]:
@@ -185,15 +170,15 @@ class TwoPass(Wrapper):
         return mean_record(records), mean_loss(losses)
 
     def _passes(self, closure: Callable[[], Any], two_pass: bool) -> tuple[StepRecord, Any]:
+        notes = self._notes
         self._before_closure(two_pass)
-        before = [] if self._old_grads else [(p, p.grad, p.grad._version) for p in self._params() if p.grad is not None]
-        self._zeroed = False
-        with torch.enable_grad():
-            loss = closure()
-        if self._waiting is not None:  # the closure has made the perturbed pass itself
-            return self._waiting, loss
+        before = [] if notes.old_grads else [(p, p.grad, p.grad._version) for p in self._params() if p.grad is not None]
+        notes.zeroed = False
+        loss = _with_grad(closure)
+        if notes.waiting is not None:  # the closure has made the perturbed pass itself
+            return notes.waiting, loss
         self._require_unperturbed("the end of the closure")
-        if two_pass and not self._zeroed and any(p.grad is g and g._version != version for p, g, version in before):
+        if two_pass and not notes.zeroed and any(p.grad is g and g._version != version for p, g, version in before):
             raise RuntimeError(
                 "the closure added to gradients from before it, which its second call would miss: let it zero the "
                 "gradients, and accumulate with samirage.optim.accumulated, or under Lightning with the callback "
@@ -203,11 +188,10 @@ class TwoPass(Wrapper):
             return self._plain_record(loss), loss
         # A copy, for the closure may write its next loss to the same storage, as a captured CUDA graph does.
         value = loss.detach().clone() if isinstance(loss, Tensor) else loss
-        self._phase = Phase.PERTURBED
+        self._notes.phase = Phase.PERTURBED
         loss_plus = None
         if self._depart(drop_grads=True, two_pass=two_pass):
-            with torch.enable_grad():
-                loss_plus = closure()
+            loss_plus = _with_grad(closure)
         record = self._come_back(value, loss_plus)
         return record, value if loss_plus is loss else loss
 
@@ -240,9 +224,9 @@ class TwoPass(Wrapper):
             0.5
         """
         self._require_beginning("perturbed()")
-        self._in_closure = False  # a closure that makes the perturbed pass itself is called once
+        self._notes.in_closure = False  # a closure that makes the perturbed pass itself is called once
         try:
-            self._phase = Phase.PERTURBED
+            self._notes.phase = Phase.PERTURBED
             with torch.no_grad():
                 self._depart(drop_grads=True, two_pass=self.two_pass)
             yield
@@ -277,8 +261,8 @@ class TwoPass(Wrapper):
         """
         self._require_beginning("first_step()")
         try:
-            self._phase = Phase.PERTURBED
-            self._by_first_step = True
+            self._notes.phase = Phase.PERTURBED
+            self._notes.by_first_step = True
             with torch.no_grad():
                 self._depart(drop_grads=zero_grad, two_pass=self.two_pass)
         except BaseException:
@@ -294,7 +278,7 @@ class TwoPass(Wrapper):
         Raises:
             RuntimeError: If there was no `first_step()`, or no gradient since.
         """
-        if self._phase is not Phase.PERTURBED or not self._by_first_step:
+        if self._notes.phase is not Phase.PERTURBED or not self._notes.by_first_step:
             raise RuntimeError(
                 "second_step() needs a first_step() before it: call backward(), first_step(zero_grad=True), run "
                 "forward and backward again, then second_step(zero_grad=True); after `with perturbed():` call step()"
@@ -324,7 +308,7 @@ class TwoPass(Wrapper):
             >>> w.item(), w.grad
             (2.0, None)
         """
-        if self._phase is Phase.AT_REST:
+        if self._notes.phase is Phase.AT_REST:
             return
         with torch.no_grad():
             self._retreat()
@@ -337,57 +321,61 @@ class TwoPass(Wrapper):
         Args:
             set_to_none: Whether to set them to None, or to zero in place.
         """
-        at_rest = self._phase is Phase.AT_REST and not self._in_closure
-        drops_a_pass = at_rest and not self._old_grads and self._has_grads()
-        self._old_grads, self._zeroed = False, True
+        at_rest = self._notes.phase is Phase.AT_REST and not self._notes.in_closure
+        drops_a_pass = at_rest and not self._notes.old_grads and self._has_grads()
+        self._notes.old_grads, self._notes.zeroed = False, True
         if set_to_none and type(self.base).zero_grad is Optimizer.zero_grad and not torch.compiler.is_compiling():
             self._drop_grads()  # what that does, many times faster
         else:
             super().zero_grad(set_to_none=set_to_none)
-        if drops_a_pass or self._phase is Phase.RETURNED:
+        if drops_a_pass or self._notes.phase is Phase.RETURNED:
             self._enter_rest()
 
     def _return(self) -> None:
         with torch.no_grad():
             record = self._come_back(None, None)
         self._enter_rest()
-        self._phase, self._waiting = Phase.RETURNED, record
+        self._notes.phase, self._notes.waiting = Phase.RETURNED, record
 
     def _complete(self, record: StepRecord) -> None:
         self._enter_rest()
-        self._old_grads = True
+        self._notes.old_grads = True
         self._finish(record)
 
     def _enter_rest(self) -> None:
-        self._phase, self._by_first_step, self._waiting = Phase.AT_REST, False, None
+        self._notes.phase, self._notes.by_first_step, self._notes.waiting = Phase.AT_REST, False, None
         self._rest()
 
     def _params(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"]]
+        return [p for group in self.base.param_groups for p in group["params"]]
 
     def _params_with_grad(self) -> list[Tensor]:
-        return [p for p in self._params() if p.grad is not None]
+        return [p for group in self.base.param_groups for p in group["params"] if p.grad is not None]
 
     def _has_grads(self) -> bool:
-        return any(p.grad is not None for group in self.param_groups for p in group["params"])
+        for group in self.base.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    return True
+        return False
 
     def _all_zero(self) -> bool:
         grads = [p.grad for p in self._params_with_grad()]
         return bool(grads) and not any(bool(g.any()) for g in grads if g is not None)
 
     def _drop_grads(self) -> None:
-        for group in self.param_groups:
+        for group in self.base.param_groups:
             for p in group["params"]:
                 p.grad = None
 
     def _require_unperturbed(self, call: str) -> None:
-        if self._phase is Phase.PERTURBED:
-            way_out = "second_step() or restore()" if self._by_first_step else "the end of `with perturbed():`"
+        if self._notes.phase is Phase.PERTURBED:
+            way_out = "second_step() or restore()" if self._notes.by_first_step else "the end of `with perturbed():`"
             raise RuntimeError(f"{call} is not possible while the weights are at x⁺: it must wait for {way_out}")
 
     def _require_beginning(self, call: str) -> None:
         self._require_unperturbed(call)
-        if self._phase is Phase.RETURNED:
+        if self._notes.phase is Phase.RETURNED:
             raise RuntimeError(
                 f"{call} came before the last perturbed pass was used: call step() first, or zero_grad() to drop it"
             )
@@ -398,3 +386,12 @@ class TwoPass(Wrapper):
             )
         if not self._has_grads():
             raise RuntimeError(f"{call} found no gradient in any parameter: call backward() before it")
+
+
+def _with_grad(closure: Callable[[], Any]) -> Any:
+    """Call a closure from within a step, where gradients are off."""
+    torch.set_grad_enabled(True)
+    try:
+        return closure()
+    finally:
+        torch.set_grad_enabled(False)

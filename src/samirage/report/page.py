@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from samirage._version import __version__
-from samirage.lab.errors import UserError
+from samirage.errors import UserError
 from samirage.lab.store import RunFolder, whole_file
 from samirage.report import numbers
 from samirage.report.figures.style import PALETTE

@@ -7,7 +7,7 @@ from typing import Any
 
 import xarray as xr
 
-from samirage.lab.errors import UserError
+from samirage.errors import UserError
 from samirage.lab.runs import join_blocks
 from samirage.lab.store import RunFolder
 

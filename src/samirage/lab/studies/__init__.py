@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from samirage.lab.errors import UserError
+from samirage.errors import UserError
 from samirage.lab.studies import doctor, guard, mnist
 from samirage.lab.study import AbstractStudy
 

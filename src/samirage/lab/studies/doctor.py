@@ -14,10 +14,10 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from samirage.errors import UserError
 from samirage.lab.claims import Claim, Relation
 from samirage.lab.digits import Digits
 from samirage.lab.ensemble import train
-from samirage.lab.errors import UserError
 from samirage.lab.labelled import POINTS, Labelled, LabelledNetwork, LabelledPoint, networks
 from samirage.lab.models import LOSSES
 from samirage.lab.particles import Particles

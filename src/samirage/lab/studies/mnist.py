@@ -13,10 +13,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from samirage.errors import UserError
 from samirage.lab.claims import Claim, Relation
 from samirage.lab.digits import LEARNING_RATES, Digits
 from samirage.lab.ensemble import Recipe
-from samirage.lab.errors import UserError
 from samirage.lab.models import LOSSES
 from samirage.lab.runs import join_blocks
 from samirage.lab.runtime import default_threads

@@ -1,0 +1,177 @@
+"""The commands about points, `samirage certify` and `samirage prove`, on built-in functions or a user's own."""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samirage.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from samirage.landscape import Smooth
+
+_FUNCTION = (
+    "bump-on-bowl, double-well, moat, multi-well, quadratic, ring, or module:factory of your own, whose module is "
+    "imported"
+)
+
+
+def add_commands(commands: Any, radius: Callable[[str], float]) -> None:
+    """Add both commands to the command line.
+
+    Args:
+        commands: What argparse's `add_subparsers` returned.
+        radius: Parses a finite number above 0.
+    """
+    certify = commands.add_parser(
+        "certify",
+        help="say what a point is to SAM: hallucinated or not, attracting or not",
+        description="Certify what points are to SAM: evidence, no proof. Without --x the points are found first.",
+        epilog="example: samirage certify double-well --rho 1.5 --lr 0.1",
+    )
+    _common(certify, radius)
+    certify.add_argument(
+        "--variant", choices=("sam", "asam", "unnormalized"), default="sam", help="perturbation rule (default: sam)"
+    )
+    certify.add_argument("--momentum", type=float, default=0.0, metavar="B", help="of the heavy ball (default: 0)")
+    certify.add_argument("--weight-decay", type=float, default=0.0, metavar="W", help="coupled (default: 0)")
+    certify.set_defaults(run=_certify)
+
+    prove = commands.add_parser(
+        "prove",
+        help="prove that a hallucinated point exists, or check a recorded proof",
+        description="Prove with ball arithmetic that a hallucinated point exists. Without --x it is found first.",
+        epilog="example: samirage prove double-well --rho 1.5 --lr 0.1 --out proof.json",
+    )
+    _common(prove, radius)
+    prove.add_argument("--out", type=Path, metavar="FILE", help="where to write the record of the (first) proof")
+    prove.add_argument("--check", type=Path, metavar="FILE", help="check a recorded proof by other means")
+    prove.set_defaults(run=_prove)
+
+
+def _common(parser: argparse.ArgumentParser, radius: Callable[[str], float]) -> None:
+    parser.add_argument("function", nargs="?", metavar="FUNCTION", help=_FUNCTION)
+    parser.add_argument("--rho", type=radius, metavar="RHO", help="perturbation radius, above 0")
+    parser.add_argument("--lr", type=radius, metavar="LR", help="learning rate at which attraction is asked for")
+    parser.add_argument(
+        "--x", type=float, nargs="+", metavar="X", help="the point, one number per coordinate (default: find points)"
+    )
+    parser.add_argument("--x-file", type=Path, metavar="FILE", help="the point, from a JSON file: a list of numbers")
+    parser.add_argument(
+        "--arg",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an argument of the function, its value in JSON; may be repeated",
+    )
+
+
+def _certify(options: argparse.Namespace, command: str) -> int:
+    from samirage.points import certify
+
+    f, _ = _function(options)
+    with _explained():
+        for x in _points(f, options):
+            print(
+                certify(
+                    f,
+                    x,
+                    options.rho,
+                    options.lr,
+                    variant=options.variant,
+                    momentum=options.momentum,
+                    weight_decay=options.weight_decay,
+                )
+            )
+    return 0
+
+
+def _prove(options: argparse.Namespace, command: str) -> int:
+    from samirage.points import check_record, prove
+
+    if options.check is not None:
+        if not options.check.is_file():
+            raise UserError(f"{options.check} is not a file: name one that `samirage prove --out FILE` wrote")
+        with _explained():
+            check = check_record(options.check)
+        print(check)
+        return 0 if check.confirmed else 1
+    f, arguments = _function(options)
+    with _explained():
+        proofs = [prove(f, x, options.rho, lr=options.lr) for x in _points(f, options)]
+    for proof in proofs:
+        print(proof)
+    first = next((proof for proof in proofs if proof.proved), None)
+    if options.out is not None and first is not None:
+        try:
+            options.out.write_text(first.record(options.function, arguments), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write {options.out} ({error.strerror or error}); name another file") from None
+        print(f"The record: {options.out}")
+    return 0 if first is not None else 1
+
+
+def _function(options: argparse.Namespace) -> "tuple[Smooth, dict[str, Any]]":
+    from samirage.points import make_function
+
+    if options.function is None or options.rho is None:
+        raise UserError("name a FUNCTION and give --rho, such as `samirage prove double-well --rho 1.5`")
+    arguments = {}
+    for text in options.arg:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise UserError(f"--arg takes NAME=VALUE, such as --arg radius=2.0; got {text!r}")
+        try:
+            arguments[name] = json.loads(value)
+        except ValueError:
+            arguments[name] = value
+    with _explained():
+        return make_function(options.function, arguments), arguments
+
+
+def _points(f: "Smooth", options: argparse.Namespace) -> "Iterator[Tensor]":
+    """Yield the point that was given, the parameters of a network, or the points that are found.
+
+    Raises:
+        UserError: If a file cannot be read, or no point is found.
+    """
+    import torch
+
+    from samirage.points import find_hallucinated
+
+    given = options.x
+    if options.x_file is not None:
+        try:
+            given = json.loads(options.x_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{options.x_file} cannot be read as a JSON list of numbers ({error})") from None
+    if given is not None:
+        yield torch.tensor(given, dtype=torch.float64)
+        return
+    if hasattr(f, "flat_parameters"):
+        yield f.flat_parameters().double()
+        return
+    found = find_hallucinated(f, rho=options.rho)
+    if not found:
+        raise UserError(f"{found.searched}; name a point with --x")
+    print(found.searched)
+    for point in found:
+        print(f"x = {', '.join(f'{value:.17g}' for value in point.x.tolist())} (by {', '.join(point.found_by)})")
+        yield point.x
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what the library refuses into the one sentence that the user reads.
+
+    Raises:
+        UserError: If it refuses.
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
