@@ -90,7 +90,7 @@ class TwoPass(Wrapper):
             return self._watched_step(closure)
         return self._unwatched_step(closure)
 
-    step.hooked = True  # type: ignore[attr-defined]  # torch shall not wrap it, which costs 1 % of a small step
+    step.hooked = True  # type: ignore[attr-defined]  # torch shall not wrap it, which takes time
 
     def _unwatched_step(self, closure: Callable[..., Any] | None) -> Any:
         try:

@@ -1,8 +1,8 @@
 """The guard: follow the shifted gradient only where it agrees with the gradient.
 
 The test on the slope is the Wolfe curvature condition turned around, as a trust region in the radius; see Nocedal and
-Wright, "Numerical Optimization", 2nd ed., sections 3.1 and 4.1. That a test on the slope alone is too weak where the
-loss is unbounded (there the shifted gradient does not vanish, but points elsewhere) is a result of the study `guard`.
+Wright, "Numerical Optimization", 2nd ed., sections 3.1 and 4.1. The test on the cosine is there for losses that are
+unbounded: far from `x` the shifted gradient of such a loss does not vanish, but points elsewhere.
 """
 
 import math
