@@ -64,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Run studies of the paper and write the page. A folder that was begun is resumed.",
         epilog="example: samirage reproduce mnist --scale laptop --loss cross-entropy --out runs/ce",
     )
-    reproduce.add_argument("studies", nargs="*", metavar="STUDY", help="which studies (default: all): mnist, guard, doctor")
+    reproduce.add_argument(
+        "studies", nargs="*", metavar="STUDY", help="which studies (default: all): mnist, guard, doctor"
+    )
     reproduce.add_argument(
         "--scale",
         choices=("smoke", "laptop", "paper"),
