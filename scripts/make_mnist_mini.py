@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from samirage.errors import UserError
 from samirage.lab import data
-from samirage.lab.errors import UserError
 
 SEED = b"samirage mnist-mini 1"
 N_TRAIN_PER_CLASS = 500
