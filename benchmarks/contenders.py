@@ -1,4 +1,7 @@
-"""Ways to make one SAM step: the three calling styles of samirage, the two of pytorch-optimizer, and a bare loop."""
+"""Ways to make one SAM step: samirage's three calling styles, the two of pytorch-optimizer, and two yardsticks.
+
+The yardsticks are a bare loop, and SAM written down in the fewest calls, without figures, checks and a way back.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -10,7 +13,7 @@ from pytorch_optimizer import SAM as PeerSAM
 from torch import Tensor
 
 from benchmarks.workloads import Workload, loss_of
-from samirage import SAM
+from samirage import SAM, Guard, Monitor
 
 RHO: Final = 0.05
 
@@ -67,6 +70,26 @@ def bare(trial: Trial) -> tuple[torch.optim.Optimizer, Step]:
     return optimizer, step
 
 
+def fewest_calls(trial: Trial) -> tuple[torch.optim.Optimizer, Step]:
+    """Run SAM in the fewest calls: one norm, one copy of the weights, one way there and one way back."""
+    optimizer = trial.base()
+    weights: list[Tensor] = list(trial.model.parameters())
+
+    def step() -> None:
+        trial.closure()
+        with torch.no_grad():
+            grads = [w.grad for w in weights if w.grad is not None]
+            scale = RHO / float(torch.stack(torch._foreach_norm(grads)).norm())
+            home = [w.clone() for w in weights]
+            torch._foreach_add_(weights, grads, alpha=scale)
+        trial.closure()
+        with torch.no_grad():
+            torch._foreach_copy_(weights, home)
+        optimizer.step()
+
+    return optimizer, step
+
+
 def by_closure(trial: Trial) -> tuple[torch.optim.Optimizer, Step]:
     """Let samirage call the closure."""
     optimizer = SAM(trial.base(), rho=RHO)
@@ -95,6 +118,18 @@ def by_two_calls(trial: Trial) -> tuple[torch.optim.Optimizer, Step]:
         optimizer.first_step(zero_grad=True)
         trial.closure()
         optimizer.second_step()
+
+    return optimizer, step
+
+
+def guarded_and_watched(trial: Trial) -> tuple[torch.optim.Optimizer, Step]:
+    """Let samirage call the closure, under a guard and before the eyes of a monitor."""
+    optimizer = SAM(trial.base(), rho=RHO, guard=Guard())
+    monitor = Monitor(optimizer)
+
+    def step() -> Monitor:  # which must live as long as the step
+        optimizer.step(trial.closure)
+        return monitor
 
     return optimizer, step
 
@@ -128,12 +163,15 @@ def peer_by_two_calls(trial: Trial) -> tuple[torch.optim.Optimizer, Step]:
 
 
 BARE: Final = "bare loop"
+GUARDED: Final = "samirage, step(closure), guard and monitor"
 CONTENDERS: Final[Mapping[str, Callable[[Trial], tuple[torch.optim.Optimizer, Step]]]] = MappingProxyType(
     {
         BARE: bare,
+        "SAM in the fewest calls": fewest_calls,
         "samirage, step(closure)": by_closure,
         "samirage, perturbed()": by_block,
         "samirage, first_step + second_step": by_two_calls,
+        GUARDED: guarded_and_watched,
         "pytorch-optimizer, step(closure)": peer_by_closure,
         "pytorch-optimizer, first_step + second_step": peer_by_two_calls,
     }

@@ -1,4 +1,4 @@
-"""What a monitor costs: the time that it takes in a SAM step, over the time of the step without it.
+"""What a monitor costs: the time that it takes in a SAM step, over the time of the step without it; with a guard, too.
 
 The monitor runs on the host between the passes, so that its time can be taken on its own, whatever else the machine
 does. On a CPU that is all; on a CUDA device the step is timed with and without it, in turn.
@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.timing import Spread, spread
+from benchmarks.timing import Spread, spread, times_in_turn
 from samirage import SAM, Guard, Monitor, StepRecord
 from samirage.lab.ensemble import Recipe, train
 from samirage.lab.models import MLP, softmax_squared
@@ -26,7 +27,8 @@ from samirage.lab.resnet import ResNet18
 from samirage.lab.runtime import compute, default_threads
 from samirage.lab.stacked import stack
 from samirage.monitor import Watch
-from samirage.sam import StepFigures
+
+SAMPLE = 2048  # coordinates of each network that are watched, as in the studies
 
 
 class _Clock:
@@ -58,16 +60,6 @@ class _TimedMonitor(Monitor):
         self.clock.timed(super().saw_step)(record, inverse_scale)
 
 
-class _TimedWatch(Watch):
-    clock: _Clock
-
-    def saw_gradient(self, grads: Any) -> None:
-        self.clock.timed(super().saw_gradient)(grads)
-
-    def saw_step(self, direction: Any, figures: StepFigures, *, followed: Tensor | None = None) -> None:
-        self.clock.timed(super().saw_step)(direction, figures, followed=followed)
-
-
 def optimizer_share(model: nn.Module, x: Tensor, y: Tensor, steps: int, *, window: int = 200) -> Spread:
     """Return the share of the monitor in the rest of a SAM step, over some steps.
 
@@ -97,28 +89,31 @@ def optimizer_share(model: nn.Module, x: Tensor, y: Tensor, steps: int, *, windo
     return spread(shares[1:])  # the first step chooses the sample
 
 
-def ensemble_share(members: int, images: int, batch: int | None, steps: int, *, sample: int) -> float:
-    """Return the share of the watch in the rest of the time of an ensemble's guarded training.
+def ensemble_overhead(members: int, images: int, batch: int | None, *, steps: int, rounds: int) -> Spread:
+    """Return what guard and watch add to the time of an ensemble's training, as a share of it.
 
     Args:
         members: Number of networks.
         images: Number of training images.
         batch: Images of a step, or None for all.
-        steps: Number of steps.
-        sample: Coordinates of each network that are watched.
+        steps: Number of steps of a training.
+        rounds: Number of trainings with and without them, in turn.
     """
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(images, 784, generator=generator)
     labels = torch.randint(0, 10, (images,), generator=generator)
+    torch.manual_seed(0)
     networks = stack([MLP([784, 32, 10]) for _ in range(members)], softmax_squared, x, labels)
-    recipe = Recipe(steps=steps, lr=0.1, rho=0.5, guard=Guard(), batch_size=batch)
-    train(networks, recipe)
-    watch = _TimedWatch(batched=True, sample=sample)
-    watch.clock = _Clock()
-    begun = time.perf_counter()
-    train(networks, recipe, watch=watch)
-    whole = time.perf_counter() - begun
-    return watch.clock.seconds / (whole - watch.clock.seconds)
+    plain = Recipe(steps=steps, lr=0.1, rho=0.5, batch_size=batch)
+    guarded = replace(plain, guard=Guard())
+    taken = times_in_turn(
+        {
+            "plain": lambda: train(networks, plain),
+            "both": lambda: train(networks, guarded, watch=Watch(batched=True, sample=SAMPLE)),
+        },
+        rounds=rounds,
+    )
+    return spread([both / without - 1 for both, without in zip(taken["both"], taken["plain"], strict=True)])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -130,6 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=default_threads(), help="CPU threads [%(default)s]")
     parser.add_argument("--steps", type=int, default=8, help="steps of the residual network [%(default)s]")
+    parser.add_argument("--rounds", type=int, default=15, help="trainings of each ensemble [%(default)s]")
     options = parser.parse_args(arguments)
 
     def measure() -> None:
@@ -142,10 +138,13 @@ def main(arguments: list[str] | None = None) -> None:
         print(
             f"the same with a window of 16 steps: median {100 * found.median:.2f} %, highest {100 * found.high:.2f} %"
         )
-        for members, images, batch, steps in ((16, 1000, None, 40), (80, 1000, None, 15), (16, 1000, 128, 200)):
-            share = ensemble_share(members, images, batch, steps, sample=2048)
+        for members, batch, steps in ((16, None, 20), (80, None, 8), (16, 128, 100)):
+            found = ensemble_overhead(members, 1000, batch, steps=steps, rounds=options.rounds)
             size = f"batch {batch}" if batch else "full batch"
-            print(f"ensemble of {members}, {images} images, {size}: watch over step {100 * share:.2f} %")
+            print(
+                f"ensemble of {members}, 1000 images, {size}: guard and watch add {100 * found.median:.2f} % to a step "
+                f"(quartiles {100 * found.low:.2f} to {100 * found.high:.2f}, n = {found.n})"
+            )
 
     compute(measure, threads=options.threads)
 

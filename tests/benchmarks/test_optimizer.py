@@ -5,7 +5,7 @@ import time
 
 import pytest
 import torch
-from benchmarks.contenders import BARE, CONTENDERS, trial
+from benchmarks.contenders import BARE, CONTENDERS, GUARDED, trial
 from benchmarks.workloads import loss_of, workloads
 
 from benchmarks import memory, optimizer, run, timing
@@ -22,7 +22,7 @@ def test_every_contender_trains_and_all_of_samirage_alike(workload):
             made.step()
         with torch.no_grad():
             losses[name] = loss_of(made.model, made.x, made.labels).item()
-    ours = [loss for name, loss in losses.items() if name.startswith("samirage")]
+    ours = [loss for name, loss in losses.items() if name.startswith("samirage") and name != GUARDED]
     assert len(ours) == 3
     assert max(ours) == min(ours)
     peers = [loss for name, loss in losses.items() if name.startswith("pytorch-optimizer")]
@@ -81,7 +81,8 @@ def test_the_peers_perturbation_is_seen_as_memory():
     used = memory.measure(workloads(tiny=True)[0], CPU)
     assert set(used) == set(CONTENDERS) - {BARE}
     assert used["pytorch-optimizer, first_step + second_step"].peak > 1.5
-    assert all(abs(m.kept) < 0.01 for m in used.values())
+    assert all(abs(m.kept) < 0.01 for name, m in used.items() if name != GUARDED)
+    assert 0 < used[GUARDED].kept <= 11  # sampled vectors of the monitor, which are whole ones in a model this small
 
 
 def test_the_command_measures_prints_and_stores(tmp_path, capsys):
