@@ -14,7 +14,7 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from samirage import SAM, WarmStart
+from samirage import SAM, Guard, WarmStart
 from samirage.optim import accumulated
 from samirage.sam import ASAM, GSAM, LookSAM
 
@@ -283,6 +283,33 @@ def fsdp(style, variant, second, dtype=torch.float64, gathered=False):
     }
 
 
+def guarded(wrap, retries):
+    """At a radius that the guard rejects now and then: every rank decides as one process does with the whole batch."""
+    x, y = data()
+    model = DistributedDataParallel(network()) if wrap == "ddp" else network()
+    if wrap == "fsdp":
+        fully_shard(model)
+    single, ends = network(), []
+    for parts, (inputs, labels) in ((model, (share(x), share(y))), (single, (x, y))):
+        base = torch.optim.SGD(parts.parameters(), lr=0.3)
+        guard = Guard(kappa=0.9, shrink=0.3, growth=1.5, retries=retries)
+        optimizer = SAM(base, rho=3.0, model=parts, guard=guard)
+        rejections = []
+        for step in range(STEPS):
+            train(parts, optimizer, inputs[step : step + 1], labels[step : step + 1], "closure")
+            rejections.append(int(optimizer.record.rejections))
+        ends.append((list(parts.parameters()), rejections, optimizer.state_dict()["sam_guard_factor"]))
+    own = torch.tensor(ends[0][1], dtype=torch.float64)
+    everywhere = own.clone()
+    dist.all_reduce(everywhere)
+    return {
+        "difference": difference(ends[0][0], ends[1][0]),
+        "rejections": [ends[0][1], ends[1][1]],
+        "factors": [ends[0][2], ends[1][2]],
+        "agreed": torch.equal(everywhere, own * dist.get_world_size()),
+    }
+
+
 def fsdp_failures():
     x, y = data()
     model = network()
@@ -335,6 +362,9 @@ def scenarios():
         yield f"ddp perturbed {variant} {{}} False", lambda v=variant: ddp("perturbed", v, {"rho": 0.1}, False)
         yield f"fsdp closure {variant} {{}}", lambda v=variant: fsdp("closure", v, {})
         yield f"fsdp first_second {variant} {{}}", lambda v=variant: fsdp("first_second", v, {"rho": 0.1})
+    for wrap in ("ddp", "fsdp"):
+        for retries in (0, 2):
+            yield f"guarded {wrap} {retries}", lambda w=wrap, r=retries: guarded(w, r)
     yield "fsdp float32", lambda: fsdp("closure", "sam", {}, torch.float32)
     yield "fsdp gathered", lambda: fsdp("perturbed", "sam", {}, gathered=True)
     yield "fsdp failures", fsdp_failures

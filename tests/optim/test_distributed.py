@@ -105,6 +105,18 @@ def test_fsdp_in_float32_equals_one_process(results):
     assert result["figures"] < 1e-5
 
 
+@pytest.mark.parametrize("retries", [0, 2])
+@pytest.mark.parametrize("wrap", ["ddp", "fsdp"])
+def test_a_guard_decides_on_every_rank_as_in_one_process(results, wrap, retries):
+    result = results[f"guarded {wrap} {retries}"]
+    assert result["difference"] < 1e-14
+    ours, expected = result["rejections"]
+    assert ours == expected
+    assert ours[-1] > 0
+    assert result["factors"][0] == result["factors"][1] < 1
+    assert result["agreed"]
+
+
 def test_fsdp_restores_its_shards_and_skips_on_all_ranks(results):
     result = results["fsdp failures"]
     assert result["failed"]

@@ -65,6 +65,7 @@ def test_the_radius_never_underflows():
         ("shrink", 1.0, "above 0 and below 1"),
         ("growth", 0.9, "finite and at least 1"),
         ("growth", math.inf, "finite and at least 1"),
+        ("retries", -1, "a whole number of at least 0"),
     ],
 )
 def test_a_value_out_of_range_is_a_sentence(name, value, legal):

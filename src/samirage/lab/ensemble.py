@@ -7,7 +7,7 @@ instead of 80 small programs. Members share the examples and the order of the ba
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from samirage.sam import (
     VARIANTS,
     Guard,
     GuardState,
+    Jump,
+    JumpState,
     Schedule,
     StepFigures,
     Variant,
@@ -47,6 +49,7 @@ class Recipe:
         warm_start: Plain steps before SAM, if any.
         schedule: What the radius of every step is multiplied by, if anything.
         guard: Which shifted gradients not to follow, and how far to look next; judged for every member on its own.
+        jump: When to move to `x⁺` instead of stepping, if ever; judged for every member on its own.
         momentum: Heavy-ball momentum, at least 0 and below 1.
         batch_size: Examples per step, at least 1; None takes all examples at every step.
         batch_seed: Seed of the order of the minibatches.
@@ -62,6 +65,7 @@ class Recipe:
     warm_start: WarmStart | None = None
     schedule: Schedule | None = None
     guard: Guard | None = None
+    jump: Jump | None = None
     momentum: float = 0.0
     batch_size: int | None = None
     batch_seed: int = 0
@@ -104,9 +108,10 @@ def train(
         watch: A batched watch, which sees every step and alters none.
 
     Returns:
-        For each of `FIGURES` its course, shape (steps, S), in the dtype and on the device of the parameters; and
-        `followed`, whether the member followed `g⁺`, boolean: not in plain steps, in the probes of a warm start, and
-        where its guard rejected the step. The figures of a step are those at the parameters before it.
+        For each of `FIGURES` its course, shape (steps, S), in the dtype and on the device of the parameters;
+        `followed`, whether the member followed `g⁺`, boolean: not in plain steps, in the probes of a warm start, where
+        its guard rejected the step, and where it jumped; and `passes`, the number of gradients that it needed. The
+        figures of a step are those at the parameters before it.
 
     Example:
         >>> from samirage.lab.models import MLP, softmax_squared
@@ -119,13 +124,17 @@ def train(
     like = training.like
     course = like.new_empty(len(FIGURES), recipe.steps, len(like))
     followed = torch.zeros(recipe.steps, len(like), dtype=torch.bool, device=like.device)
+    passes = torch.ones_like(followed, dtype=torch.int64)
     for step, rows in zip(range(recipe.steps), _batches(members.size, recipe, like.device), strict=False):
         radius = training.radius(step)
-        figures = training.plain_step(rows) if radius == 0 else training.sam_step(step, rows, radius, followed[step])
+        if radius == 0:
+            figures = training.plain_step(rows)
+        else:
+            figures = training.sam_step(step, rows, radius, followed[step], passes[step])
         for row, name in zip(course, FIGURES, strict=True):
             row[step] = getattr(figures, name)
         after_step(step, 1 if radius == 0 else 2)
-    return {**dict(zip(FIGURES, course, strict=True)), "followed": followed}
+    return {**dict(zip(FIGURES, course, strict=True)), "followed": followed, "passes": passes}
 
 
 class _Training:
@@ -138,13 +147,15 @@ class _Training:
         self.like = norm(self._params, batched=True).to(self._params[0])
         precise = norm(self._params, batched=True)
         self._guard_state: GuardState | None = None if recipe.guard is None else recipe.guard.begin(precise)
+        self._jump_state: JumpState | None = None if recipe.jump is None else recipe.jump.begin(precise)
         warm_start = recipe.warm_start
         self._criterion = warm_start if warm_start is not None and warm_start.until is not None else None
         self._agreed = None if self._criterion is None else self._criterion.begin(precise)
         self._some_are_over = False
         # Where g is needed beyond pass 1, g⁺ has buffers of its own; otherwise it takes the place of g, for what the
         # step touches should fit into the cache.
-        keeps_grads = recipe.guard is not None or self._criterion is not None or recipe.variant == "asam"
+        keeps_grads = recipe.guard is not None or self._criterion is not None or recipe.jump is not None
+        keeps_grads |= recipe.variant == "asam"
         self._grads_plus = [torch.empty_like(g) for g in self._grads] if keeps_grads else self._grads
         self._velocity = [torch.zeros_like(p) for p in self._params] if recipe.momentum else None
 
@@ -163,18 +174,44 @@ class _Training:
         self._move_along(self._grads)
         return figures
 
-    def sam_step(self, step: int, rows: Tensor | None, rho: float, followed: Tensor) -> StepFigures:
-        """Take a step of two passes, and write into `followed` which members followed the shifted gradient."""
-        members, params, grads, state = self._members, self._params, self._grads, self._guard_state
-        loss = members.loss_and_grads(params, grads, rows)
+    def sam_step(self, step: int, rows: Tensor | None, rho: float, followed: Tensor, passes: Tensor) -> StepFigures:
+        """Take a step of two passes; write which members followed `g⁺`, and how many passes each of them needed."""
+        loss = self._members.loss_and_grads(self._params, self._grads, rows)
         if self._watch is not None:
-            self._watch.saw_gradient(grads)
-        radius = rho if state is None else rho * state.factor
+            self._watch.saw_gradient(self._grads)
+        passes.fill_(2)
+        figures, displacement = self._look(rows, rho, loss, self._grads_plus)
+        if self._recipe.guard is not None and self._recipe.guard.retries:
+            figures = self._search(rows, rho, loss, figures, passes)
+        direction = self._grads_plus
+        self._judge(step, figures, followed)
+        if direction is not self._grads:
+            _choose(followed, direction, self._grads, out=direction)
+        if self._watch is not None:
+            judged = followed if self._recipe.guard is not None else None
+            self._watch.saw_step(direction, figures, followed=judged)
+        jumping = self._is_jumping(figures)
+        if jumping is not None:
+            # Where a member jumps, its step is the displacement, once the learning rate has been taken out of it.
+            torch._foreach_mul_(displacement, -1 / self._recipe.lr)
+            _choose(jumping, displacement, direction, out=direction)
+            torch.logical_and(followed, ~jumping, out=followed)
+        self._move_along(direction, afresh=jumping)
+        return figures
+
+    def _look(
+        self, rows: Tensor | None, rho: float, loss: Tensor, grads_plus: list[Tensor]
+    ) -> tuple[StepFigures, list[Tensor]]:
+        """Take pass 2 at the radius that guard and jump leave; write `g⁺`, and return figures and `x⁺ − x`."""
+        params, grads = self._params, self._grads
+        radius: float | Tensor = rho
+        for state in (self._guard_state, self._jump_state):
+            radius = radius if state is None else radius * state.factor
         perturbation = perturb(params, grads, radius, variant=self._recipe.variant, batched=True)
         # One buffer serves as e, then x⁺, then the realised x⁺ − x.
         plus = perturbation.displacement
         torch._foreach_add_(plus, params)
-        loss_plus = members.loss_and_grads(plus, self._grads_plus, rows)
+        loss_plus = self._members.loss_and_grads(plus, grads_plus, rows)
         torch._foreach_sub_(plus, params)
         figures = step_figures(
             loss=loss,
@@ -182,20 +219,38 @@ class _Training:
             grad_norm=perturbation.grad_norm,
             predicted_gain=perturbation.predicted_gain,
             displacement=plus,
-            grads_plus=self._grads_plus,
+            grads_plus=grads_plus,
             ascent=grads if self._recipe.variant == "asam" else None,
             batched=True,
         )
-        direction = self._grads_plus
-        self._judge(step, figures, followed)
-        if direction is not grads:
-            for g_plus, g in zip(direction, grads, strict=True):
-                torch.where(followed.view(-1, *[1] * (g.dim() - 1)), g_plus, g, out=g_plus)
-        if self._watch is not None:
-            judged = followed if self._recipe.guard is not None else None
-            self._watch.saw_step(direction, figures, followed=judged)
-        self._move_along(direction)
+        return figures, plus
+
+    def _search(
+        self, rows: Tensor | None, rho: float, loss: Tensor, figures: StepFigures, passes: Tensor
+    ) -> StepFigures:
+        """Take pass 2 again, nearer to `x`, while a member's guard rejects it and has retries left."""
+        guard, nearer = self._recipe.guard, [torch.empty_like(g) for g in self._grads]
+        assert guard is not None
+        assert self._guard_state is not None
+        for _ in range(guard.retries):
+            again = ~guard.accepts(figures)
+            if not bool(again.any()):
+                break
+            passes += again
+            self._guard_state = _chosen(again, guard.after(self._guard_state, ~again), self._guard_state)
+            closer, _ = self._look(rows, rho, loss, nearer)
+            figures = _chosen(again, closer, figures)
+            _choose(again, nearer, self._grads_plus, out=self._grads_plus)
         return figures
+
+    def _is_jumping(self, figures: StepFigures) -> Tensor | None:
+        """Tell which members jump instead of stepping; None where there is no such remedy."""
+        jump = self._recipe.jump
+        if jump is None or self._jump_state is None:
+            return None
+        state = jump.after(self._jump_state, figures)
+        self._jump_state = jump.after_jump(state)
+        return jump.is_due(state)
 
     def _judge(self, step: int, figures: StepFigures, followed: Tensor) -> None:
         """Write which members follow the shifted gradient: those whose warm start is over and whose guard agrees."""
@@ -211,12 +266,34 @@ class _Training:
             self._guard_state = guard.after(self._guard_state, accepted)
             torch.logical_and(followed, accepted, out=followed)
 
-    def _move_along(self, direction: list[Tensor]) -> None:
+    def _move_along(self, direction: list[Tensor], afresh: Tensor | None = None) -> None:
+        """Move all members; the velocity of those that begin `afresh` is that of this step alone, and does not last."""
         if self._velocity is not None:
             torch._foreach_mul_(self._velocity, self._recipe.momentum)
+            if afresh is not None:
+                for v in self._velocity:
+                    v[afresh] = 0
             torch._foreach_add_(self._velocity, direction)
             direction = self._velocity
         torch._foreach_add_(self._params, direction, alpha=-self._recipe.lr)
+        if self._velocity is not None and afresh is not None:
+            for v in self._velocity:
+                v[afresh] = 0
+
+
+def _choose(which: Tensor, yes: list[Tensor], no: list[Tensor], *, out: list[Tensor]) -> None:
+    """Write for every member the one or the other."""
+    for a, b, c in zip(yes, no, out, strict=True):
+        torch.where(which.view(-1, *[1] * (a.dim() - 1)), a, b, out=c)
+
+
+T = TypeVar("T", StepFigures, GuardState)
+
+
+def _chosen(which: Tensor, yes: T, no: T) -> T:
+    """Return for every member the one or the other."""
+    pairs = {field.name: (getattr(yes, field.name), getattr(no, field.name)) for field in fields(yes)}
+    return replace(yes, **{name: torch.where(which, *pair) for name, pair in pairs.items()})
 
 
 def _batches(size: int, recipe: Recipe, device: torch.device) -> Iterator[Tensor | None]:

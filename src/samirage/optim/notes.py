@@ -46,6 +46,7 @@ class Notes:
         random_after: Those after pass 1.
         random_forwards: Those before each forward pass of pass 1, without a closure.
         replayed: Whether pass 2 has been given the random numbers of pass 1.
+        retries: How often this step has taken pass 2 again.
         steps: Number of steps so far.
         record: The record of the last step.
         history: The records of the first and of the last steps.
@@ -64,6 +65,7 @@ class Notes:
     random_before: "RandomState | None" = None
     random_after: "RandomState | None" = None
     replayed: bool = False
+    retries: int = 0
     steps: int = 0
     record: "StepRecord | None" = None
     history: "History | None" = None

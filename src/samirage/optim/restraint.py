@@ -98,6 +98,31 @@ class Restraint:
             if self._agreed >= self._warm_start.probes:
                 self.warm_end = step + 1
 
+    def require_no_retries(self) -> None:
+        """Refuse a guard that may take pass 2 again where only the caller can run it.
+
+        Raises:
+            RuntimeError: If it is one.
+        """
+        if self._guard is not None and self._guard.retries:
+            raise RuntimeError(
+                f"Guard(retries={self._guard.retries}) may need pass 2 several times, and here it is run once: use "
+                "step(closure), or a Guard() without retries"
+            )
+
+    def tries_again(self, step: int, retries: int, figures: StepFigures) -> bool:
+        """Tell whether the guard searches on within a step, and learn from the pass that was rejected if so.
+
+        Args:
+            step: Number of the step.
+            retries: How often it has taken pass 2 again so far.
+            figures: The figures of the last pass; to know the answer, the host waits for them.
+        """
+        if self._guard is None or retries >= self._guard.retries or bool(self.follows(step, figures)):
+            return False
+        self.after(step, figures)
+        return True
+
     def counters(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return the number of rejections so far and the factor of the next step's radii, each of shape ()."""
         if self._guard is None:

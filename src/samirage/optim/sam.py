@@ -222,6 +222,7 @@ class SAM(Planned):
     def _depart(self, drop_grads: bool, two_pass: bool) -> bool:
         if not self._notes.in_closure:
             self._loss_scale.require_fresh(closure=False)
+            self._restraint.require_no_retries()
         excursion = None
         if two_pass:
             params = self._params_with_grad()
@@ -240,7 +241,8 @@ class SAM(Planned):
                 self._notes.bad_grad_norm = excursion.grad_norm
                 if self._notes.in_closure:  # there will be no pass 2; the scaler shall find these gradients
                     return False
-            self._show_gradient(inverse)
+            if not self._notes.retries:
+                self._show_gradient(inverse)
         self._local_pass.end()
         if drop_grads:
             self._drop_grads()
@@ -306,6 +308,11 @@ class SAM(Planned):
                 hold_back(followed, params, grads)
         return followed
 
+    def _tries_again(self, record: StepRecord) -> bool:
+        again = record.perturbed and self._restraint.tries_again(self._notes.steps, self._notes.retries, record)
+        self._notes.retries += again
+        return again
+
     def _retreat(self) -> None:
         if self._notes.excursion is not None:
             self._notes.excursion.restore()
@@ -319,7 +326,7 @@ class SAM(Planned):
         notes = self._notes
         notes.excursion = notes.bad_grad_norm = notes.buffers = notes.random_before = notes.random_after = None
         notes.random_forwards.clear()
-        notes.replayed = False
+        notes.replayed, notes.retries = False, 0
         self._local_pass.end()
 
     def _step_failed(self) -> None:

@@ -42,6 +42,10 @@ class TwoPass(Wrapper):
         """Move back to `x` with the gradients of pass 2; return the record of the step that is now due."""
 
     @abstractmethod
+    def _tries_again(self, record: StepRecord) -> bool:
+        """Tell whether pass 2 is to be taken again, from the gradients that are there."""
+
+    @abstractmethod
     def _retreat(self) -> None:
         """Move back to `x` from wherever the pass has come to, with all that it changed; harmless at `x`."""
 
@@ -193,6 +197,9 @@ class TwoPass(Wrapper):
         if self._depart(drop_grads=True, two_pass=two_pass):
             loss_plus = _with_grad(closure)
         record = self._come_back(value, loss_plus)
+        while self._tries_again(record):  # from the same gradients
+            self._depart(drop_grads=True, two_pass=True)
+            record = self._come_back(value, _with_grad(closure))
         return record, value if loss_plus is loss else loss
 
     @contextmanager

@@ -30,6 +30,7 @@ from samirage.sam.figures import (
 )
 from samirage.sam.gsam import GSAM
 from samirage.sam.guard import Guard, GuardState
+from samirage.sam.jump import Jump, JumpState
 from samirage.sam.lanczos import extreme_eigenvalues
 from samirage.sam.looksam import LookSAM
 from samirage.sam.map import (
@@ -71,6 +72,8 @@ __all__ = [
     "Guard",
     "GuardState",
     "Jacobian",
+    "Jump",
+    "JumpState",
     "LookSAM",
     "MotionFigures",
     "MotionProducts",

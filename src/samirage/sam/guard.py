@@ -23,8 +23,8 @@ class GuardState:
 
     Attributes:
         factor: Effective radius over `rho`, above 0 and at most 1.
-        rejections: Number of steps that were rejected.
-        consecutive: Number of the last steps in a row that were rejected.
+        rejections: Number of passes at `x⁺` that were rejected.
+        consecutive: Number of the last such passes in a row that were rejected.
     """
 
     factor: Tensor
@@ -44,6 +44,10 @@ class Guard:
     `shrink`, an accepted step by `growth`, up to 1. In balance, one step in `1 + log(1/shrink)/log(growth)` is rejected
     at most: 1 in 15 with the defaults.
 
+    With `retries` a rejected step searches instead: it takes pass 2 again at the smaller radius, up to so many times,
+    and follows `g` only if none of them is accepted. That costs a pass for each, and more than it brings: see
+    docs/guard.md.
+
     It is not a promise that the loss falls in every step, which depends on the learning rate too.
 
     Attributes:
@@ -51,6 +55,7 @@ class Guard:
             often without descent.
         shrink: Factor of the radius after a rejection, above 0 and below 1.
         growth: Factor of the radius after an accepted step, at least 1.
+        retries: How often a step takes pass 2 again, at least 0.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -71,11 +76,14 @@ class Guard:
     kappa: float = 0.7
     shrink: float = 0.5
     growth: float = 1.05
+    retries: int = 0
 
     def __post_init__(self) -> None:
         _check("kappa", self.kappa, 0 < self.kappa < 1, "above 0 and below 1")
         _check("shrink", self.shrink, 0 < self.shrink < 1, "above 0 and below 1")
         _check("growth", self.growth, 1 <= self.growth < math.inf, "finite and at least 1")
+        if not isinstance(self.retries, int) or self.retries < 0:
+            raise ValueError(f"Guard retries must be a whole number of at least 0; got {self.retries!r}")
 
     def begin(self, like: Tensor) -> GuardState:
         """Return the state before the first step: the whole radius, and no rejection yet.
@@ -102,14 +110,14 @@ class Guard:
         return agreement(figures) >= self.kappa
 
     def after(self, state: GuardState, accepted: Tensor) -> GuardState:
-        """Return the state after a step.
+        """Return the state after a pass at `x⁺`.
 
         Args:
             state: The state before it.
             accepted: What `accepts` said.
 
         Returns:
-            The state, with the radius factor that the next step takes.
+            The state, with the radius factor that the next such pass takes.
         """
         factor = torch.where(accepted, state.factor * self.growth, state.factor * self.shrink)
         return GuardState(
