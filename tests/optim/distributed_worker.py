@@ -298,7 +298,9 @@ def guarded(wrap, retries):
         for step in range(STEPS):
             train(parts, optimizer, inputs[step : step + 1], labels[step : step + 1], "closure")
             rejections.append(int(optimizer.record.rejections))
-        ends.append((list(parts.parameters()), rejections, optimizer.state_dict()["sam_guard_factor"]))
+        ends.append(
+            (list(parts.parameters()), rejections, optimizer.state_dict()["param_groups"][0]["sam_guard_factor"])
+        )
     own = torch.tensor(ends[0][1], dtype=torch.float64)
     everywhere = own.clone()
     dist.all_reduce(everywhere)

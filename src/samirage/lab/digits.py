@@ -119,7 +119,7 @@ class Digits:
             advance(passes)
 
         course = train(members, recipe, after_step)
-        followed = course.pop("followed")
+        followed, passes = course.pop("followed"), course.pop("passes")
         stride = -(-recipe.steps // points)
         final_loss = LOSSES[loss](members.logits(self.x), self.labels)
         results: dict[str, tuple[Any, NDArray[Any]]] = {}
@@ -130,6 +130,7 @@ class Digits:
             "final_test_accuracy": ("seed", _numpy(accuracy[recipe.steps])),
             "final_loss": ("seed", _numpy(final_loss)),
             "diverged": ("seed", _numpy(~torch.isfinite(final_loss))),
+            "gradients": ("seed", _numpy(passes.sum(0))),
         }
         if recipe.guard is not None:
             looked = course["radius"].isfinite()

@@ -97,6 +97,7 @@ class GuardStudy(AbstractSeededStudy[GuardConfig]):
     """
 
     name: ClassVar[str] = "guard"
+    methods: ClassVar[tuple[str, ...]] = METHODS
 
     def __init__(self, settings: GuardConfig, data_dir: str | None = None) -> None:
         for loss in settings.losses:
@@ -112,7 +113,7 @@ class GuardStudy(AbstractSeededStudy[GuardConfig]):
         """The resolved configuration, as plain data for JSON."""
         return super().config | {
             "lrs": [LEARNING_RATES[loss] for loss in self._settings.losses],
-            "methods": list(METHODS),
+            "methods": list(self.methods),
             "dtype": "float32",
         }
 
@@ -123,10 +124,10 @@ class GuardStudy(AbstractSeededStudy[GuardConfig]):
         cells = []
         for loss in settings.losses:
             for batch in settings.batch_sizes:
-                runs = [("sgd", 0.0), *((m, rho) for rho in settings.rhos for m in METHODS if m != "sgd")]
+                runs = [("sgd", 0.0), *((m, rho) for rho in settings.rhos for m in self.methods if m != "sgd")]
                 for method, rho in runs:
                     for block in blocks:
-                        recipe = self._recipe(loss, batch, method, rho)
+                        recipe = self.recipe(loss, batch, method, rho)
                         name = f"{loss}-{batch or 'full'}-{method}" + (f"-rho{rho:g}" if rho else "")
                         name += f"-seeds{block[0]}-{block[-1]}" if len(blocks) > 1 else ""
                         what = {"loss": loss, "batch": batch, "method": method, "rho": rho, "seeds": block}
@@ -134,7 +135,15 @@ class GuardStudy(AbstractSeededStudy[GuardConfig]):
                         cells.append(Cell(name=name, passes=passes, settings=what))
         return cells
 
-    def _recipe(self, loss: str, batch: int, method: str, rho: float) -> Recipe:
+    def recipe(self, loss: str, batch: int, method: str, rho: float) -> Recipe:
+        """Return how a method trains.
+
+        Args:
+            loss: Name of the loss.
+            batch: Images per step; 0 for all.
+            method: Name of the method, one of `methods`.
+            rho: Perturbation radius.
+        """
         steps, parts = self._settings.steps, method.split("+")
         return Recipe(
             steps=steps,
@@ -151,7 +160,7 @@ class GuardStudy(AbstractSeededStudy[GuardConfig]):
     def run(self, cell: Cell, advance: Callable[[int], None]) -> xr.Dataset:
         """Train one method at one radius with one loss and batch size, for one block of seeds; see `AbstractStudy`."""
         what = cell.settings
-        recipe = self._recipe(what["loss"], what["batch"], what["method"], what["rho"])
+        recipe = self.recipe(what["loss"], what["batch"], what["method"], what["rho"])
         return self._digits.train(
             what["loss"],
             recipe,
@@ -271,6 +280,20 @@ def _claims_of(where: str, accuracy: Mapping[tuple[str, float], xr.DataArray], c
     return claims
 
 
+def configured(scales: Mapping[str, GuardConfig], scale: str, overrides: Mapping[str, Any]) -> GuardConfig:
+    """Return the configuration of a scale, with the settings that differ.
+
+    Args:
+        scales: The scales of the study, by name.
+        scale: One of them.
+        overrides: Settings that differ from the scale's own, by name; a single `loss` replaces the losses.
+    """
+    given = dict(overrides)
+    if "loss" in given:
+        given["losses"] = (given.pop("loss"),)
+    return replace(scales[scale], **{"threads": default_threads(), **given})
+
+
 def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> GuardStudy:
     """Return the study at a scale.
 
@@ -282,7 +305,4 @@ def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> Gu
     Raises:
         UserError: If the study cannot be configured so.
     """
-    given = dict(overrides)
-    if "loss" in given:
-        given["losses"] = (given.pop("loss"),)
-    return GuardStudy(replace(SCALES[scale], **{"threads": default_threads(), **given}), data_dir)
+    return GuardStudy(configured(SCALES, scale, overrides), data_dir)

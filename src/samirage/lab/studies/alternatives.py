@@ -1,0 +1,133 @@
+"""Study `alternatives`: what was tried besides the guard as it is, on the same task, so that what lost is on record.
+
+Other thresholds and growth rates, the slope alone, the ascent gain, a search within the step, the jump, the warm start
+by criterion, and momentum; each alone, and most of them with the switch.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import xarray as xr
+from torch import Tensor
+
+from samirage.lab.claims import Claim, Relation
+from samirage.lab.digits import LEARNING_RATES
+from samirage.lab.ensemble import Recipe
+from samirage.lab.runs import join_blocks
+from samirage.lab.statistics import mean_estimate
+from samirage.lab.studies.guard import RECOMMENDED, RUN, GuardConfig, GuardStudy, configured
+from samirage.sam import Guard, Jump, StepFigures, WarmStart
+
+
+@dataclass(frozen=True)
+class SlopeGuard(Guard):
+    """Accept where the loss still rises at `x⁺`, whatever the direction: `s ≥ kappa‖g‖`."""
+
+    kappa: float = 0.3
+
+    def accepts(self, figures: StepFigures) -> Tensor:
+        """Tell whether to follow the shifted gradient; see `Guard.accepts`."""
+        return figures.slope_plus >= self.kappa * figures.grad_norm
+
+
+@dataclass(frozen=True)
+class GainGuard(Guard):
+    """Accept where the loss rose by the predicted gain, or most of it: `kappa ≤ G ≤ 1/kappa`."""
+
+    kappa: float = 0.5
+
+    def accepts(self, figures: StepFigures) -> Tensor:
+        """Tell whether to follow the shifted gradient; see `Guard.accepts`."""
+        return (figures.ascent_gain >= self.kappa) & (figures.ascent_gain <= 1 / self.kappa)
+
+
+_MOMENTUM: Final = 0.9
+
+# What each method adds to SAM; the switch comes on top where the name says so.
+ALTERNATIVES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "sgd": {},
+    "sam": {},
+    "guard": {"guard": Guard()},
+    "kappa0.3": {"guard": Guard(kappa=0.3)},
+    "kappa0.5": {"guard": Guard(kappa=0.5)},
+    "kappa0.9": {"guard": Guard(kappa=0.9)},
+    "slope0.3": {"guard": SlopeGuard()},
+    "gain": {"guard": GainGuard()},
+    "growth1.02": {"guard": Guard(growth=1.02)},
+    "growth1.2": {"guard": Guard(growth=1.2)},
+    "search": {"guard": Guard(retries=5)},
+    "jump": {"jump": Jump()},
+    "criterion": {"warm_start": WarmStart(until="slope")},
+    "criterion-guard": {"warm_start": WarmStart(until="slope"), "guard": Guard()},
+    "momentum": {"momentum": _MOMENTUM},
+    "momentum-guard": {"momentum": _MOMENTUM, "guard": Guard()},
+}
+_WITHOUT_SWITCH: Final = ("sgd", "criterion", "criterion-guard")  # nothing to switch to, or warm starts themselves
+METHODS: Final = (
+    *ALTERNATIVES,
+    *(f"{name}+switch" for name in ALTERNATIVES if name not in _WITHOUT_SWITCH),
+)
+_WIDE: Final = (3.0, 10.0, 30.0)  # radii at which SAM alone fails
+
+SCALES: Final[dict[str, GuardConfig]] = {
+    "smoke": GuardConfig("smoke", "mnist-mini", 100, 30, (10.0,), ("softmax-squared",), (0,), seeds=2),
+    "laptop": GuardConfig("laptop", "mnist-mini", 1000, 300, _WIDE, tuple(LEARNING_RATES), (0,), seeds=8),
+    "paper": GuardConfig("paper", "mnist", 60_000, 2000, _WIDE, tuple(LEARNING_RATES), (0, 128), seeds=16),
+}
+
+
+class AlternativesStudy(GuardStudy):
+    """The study, for one configuration; see `GuardStudy`."""
+
+    name: ClassVar[str] = "alternatives"
+    methods: ClassVar[tuple[str, ...]] = METHODS
+
+    def recipe(self, loss: str, batch: int, method: str, rho: float) -> Recipe:
+        """Return how a method trains; see `GuardStudy`. With momentum the learning rate is `1 − momentum` times it."""
+        name, _, switch = method.partition("+")
+        parts = dict(ALTERNATIVES[name])
+        if switch:
+            parts["warm_start"] = WarmStart(fraction=self._settings.switch_fraction, total_steps=self._settings.steps)
+        lr = LEARNING_RATES[loss] * (1 - parts.get("momentum", 0.0))
+        return Recipe(steps=self._settings.steps, lr=lr, rho=rho, batch_size=batch or None, **parts)
+
+    def claims(self, results: Mapping[str, xr.Dataset], command: str) -> list[Claim]:
+        """Hold the recommended combination against every alternative at its worst setting; see `AbstractStudy`."""
+        runs = join_blocks(results.values(), by=RUN)
+        worst = {method: _worst(runs, method) for method in self.methods}
+        ours = worst.pop(f"guard+{RECOMMENDED.split('+')[1]}")
+        if ours is None:
+            return []
+        claims = []
+        for method, theirs in worst.items():
+            if theirs is not None:
+                mine, other = mean_estimate(ours), mean_estimate(theirs)
+                error = math.hypot(mine.standard_error, other.standard_error)
+                claims.append(
+                    Claim(
+                        statement=f"In the setting where each is worst, {RECOMMENDED} is not below “{method}” in mean "
+                        "test accuracy by more than two standard errors",
+                        source="ours",
+                        relation=Relation.AT_LEAST,
+                        expected=0.0,
+                        measured=mine.mean - other.mean,
+                        standard_error=error,
+                        n=mine.n,
+                        command=command,
+                        tolerance=2 * error if math.isfinite(error) else 0.0,
+                    )
+                )
+        return claims
+
+
+def _worst(runs: Mapping[tuple[Any, ...], xr.Dataset], method: str) -> xr.DataArray | None:
+    """Return the test accuracies of the method's setting with the lowest mean."""
+    found = [run.final_test_accuracy for key, run in runs.items() if key[2] == method]
+    return min(found, key=lambda values: float(values.mean())) if found else None
+
+
+def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> AlternativesStudy:
+    """Return the study at a scale; see `samirage.lab.studies.guard.create`."""
+    return AlternativesStudy(configured(SCALES, scale, overrides), data_dir)
