@@ -7,6 +7,7 @@ from samirage.report.figures.shift import shift_figure
 from samirage.report.figures.style import figure_svg
 from samirage.report.figures.summary import summary_figure
 from samirage.report.figures.training import training_figure
+from samirage.report.figures.wells import wells_figure
 
 __all__ = [
     "confusion_figure",
@@ -16,4 +17,5 @@ __all__ = [
     "shift_figure",
     "summary_figure",
     "training_figure",
+    "wells_figure",
 ]

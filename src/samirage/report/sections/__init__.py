@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from samirage.lab.store import RunFolder
-from samirage.report.sections import doctor, generic, guard, mnist
+from samirage.report.sections import alternatives, doctor, generic, guard, mnist, wells
 from samirage.report.sections.section import Section
 
 Builder = Callable[[RunFolder, str], Section]
@@ -11,6 +11,8 @@ Builder = Callable[[RunFolder, str], Section]
 BUILDERS: dict[str, Builder] = {
     "mnist": mnist.build,
     "guard": guard.build,
+    "alternatives": alternatives.build,
+    "wells": wells.build,
     "doctor": doctor.build,
 }
 
