@@ -3,6 +3,7 @@
 ```
 RUN/manifest.json            per study: resolved config, seeds, versions, hardware, commit, command, cells planned
 RUN/cells/STUDY/CELL.nc      one NetCDF file per finished cell, dimensions labelled
+RUN/cells/STUDY.nc           in a packed run instead: all finished cells, without their curves
 RUN/claims.json              per study: what was claimed and what was measured
 RUN/report/index.html        the page
 ```
@@ -13,8 +14,9 @@ Every file is written under a temporary name and renamed, so that a killed run l
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import xarray as xr
 
 from samirage.errors import UserError
 from samirage.lab.claims import Claim
+from samirage.lab.pack import pack, unpack
 
 FORMAT = 1
 
@@ -105,6 +108,9 @@ class RunFolder:
         """
         _write_json(self._manifest_path, {"format": FORMAT, "studies": {**self._studies(), study: manifest}})
 
+    def _packed_path(self, study: str) -> Path:
+        return self.path / "cells" / f"{study}.nc"
+
     def _cell_path(self, study: str, cell: str) -> Path:
         return self.path / "cells" / study / f"{cell}.nc"
 
@@ -117,7 +123,13 @@ class RunFolder:
         Returns:
             Names of those planned cells whose file exists.
         """
-        return [cell for cell in self.manifest(study)["cells"] if self._cell_path(study, cell).exists()]
+        packed = self._packed(study)
+        held = set() if packed is None else set(packed["cell"].to_numpy())
+        return [cell for cell in self.manifest(study)["cells"] if cell in held or self._cell_path(study, cell).exists()]
+
+    def _packed(self, study: str) -> xr.Dataset | None:
+        path = self._packed_path(study)
+        return _read_packed(path, path.stat().st_mtime_ns) if path.exists() else None
 
     def read_cell(self, study: str, cell: str) -> xr.Dataset:
         """Read a finished cell into memory.
@@ -132,16 +144,12 @@ class RunFolder:
         Raises:
             UserError: If the file is missing or cannot be read.
         """
-        path = self._cell_path(study, cell)
-        try:
-            with xr.open_dataset(path, engine="h5netcdf") as dataset:
-                return dataset.load()
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing; run `samirage reproduce {study}` again on this folder") from None
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{path} cannot be read ({error}); delete it and run `samirage reproduce {study}` again on this folder"
-            ) from None
+        path, packed = self._cell_path(study, cell), self._packed(study)
+        if packed is not None and cell in packed["cell"].to_numpy():
+            return unpack(packed, cell)
+        if not path.exists():
+            raise UserError(f"{path} is missing; run `samirage reproduce {study}` again on this folder")
+        return _read_dataset(path, f"delete it and run `samirage reproduce {study}` again on this folder")
 
     def write_cell(self, study: str, cell: str, dataset: xr.Dataset) -> None:
         """Write a finished cell, compressed; the file appears whole or not at all.
@@ -151,9 +159,16 @@ class RunFolder:
             cell: Name of the cell.
             dataset: Its results, with labelled dimensions.
         """
-        encoding = {name: {"zlib": True, "complevel": 4, "shuffle": True} for name, v in dataset.items() if v.ndim}
-        with whole_file(self._cell_path(study, cell)) as temporary:
-            dataset.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
+        _write_dataset(self._cell_path(study, cell), dataset)
+
+    def write_packed(self, study: str, cells: Mapping[str, xr.Dataset]) -> None:
+        """Write what cells hold for each seed, all into one file; see `samirage.lab.pack`.
+
+        Args:
+            study: Name of the study.
+            cells: The cells by name.
+        """
+        _write_dataset(self._packed_path(study), pack(cells))
 
     def remove_leftovers(self, study: str) -> None:
         """Remove what killed processes left half-written among the cells of a study.
@@ -224,6 +239,26 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where nothing could be written, there is nothing to remove
             temporary.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=8)  # it is one file for hundreds of cells
+def _read_packed(path: Path, changed: int) -> xr.Dataset:
+    del changed  # which is there for the cache
+    return _read_dataset(path, "restore it, or name another folder")
+
+
+def _read_dataset(path: Path, way_out: str) -> xr.Dataset:
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as dataset:
+            return dataset.load()
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} cannot be read ({error}); {way_out}") from None
+
+
+def _write_dataset(path: Path, dataset: xr.Dataset) -> None:
+    encoding = {name: {"zlib": True, "complevel": 4, "shuffle": True} for name, v in dataset.items() if v.ndim}
+    with whole_file(path) as temporary:
+        dataset.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
 
 
 def _read_json(path: Path) -> Any:

@@ -1,0 +1,59 @@
+"""Packed cells: what is kept for each seed comes back as it was, whatever the cells differ in."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from samirage.errors import UserError
+from samirage.lab.pack import pack, unpack
+from samirage.lab.store import RunFolder
+
+CELLS = {
+    "sgd": xr.Dataset(
+        {
+            "loss": (("seed", "step"), np.ones((3, 4))),
+            "accuracy": ("seed", np.array([0.1, np.nan, 1 / 3], np.float32)),
+            "hit": ("seed", [True, False, True]),
+        },
+        {"seed": [0, 1, 2], "step": [0, 5, 10, 15]},
+        {"method": "sgd", "rho": 0.0, "passes": 300},
+    ),
+    "guard": xr.Dataset(
+        {
+            "accuracy": ("seed", np.array([0.5, 0.25], np.float32)),
+            "hit": ("seed", [False, False]),
+            "rejections": ("seed", np.array([2**40 + 1, 7])),
+        },
+        {"seed": [2, 7]},
+        {"method": "guard", "rho": 0.1, "passes": 600},
+    ),
+}
+
+
+def test_a_cell_comes_back_with_its_numbers_types_and_attributes():
+    packed = pack(CELLS)
+    for name, cell in CELLS.items():
+        xr.testing.assert_identical(unpack(packed, name), cell.drop_dims("step", errors="ignore"))
+        for variable, values in unpack(packed, name).items():
+            assert values.dtype == cell[variable].dtype
+
+
+def test_a_packed_run_is_read_like_any_other(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.write_manifest("guard", {"config": {}, "seeds": [0], "cells": dict.fromkeys([*CELLS, "missing"])})
+    folder.write_packed("guard", CELLS)
+    assert folder.finished("guard") == ["sgd", "guard"]
+    xr.testing.assert_identical(folder.read_cell("guard", "guard"), CELLS["guard"])
+    with pytest.raises(UserError, match="missing.nc is missing; run `samirage reproduce guard` again"):
+        folder.read_cell("guard", "missing")
+    folder.write_packed("guard", {"guard": CELLS["sgd"]})  # and what has changed is read anew
+    assert folder.finished("guard") == ["guard"]
+
+
+def test_a_broken_packed_run_is_a_sentence(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.write_manifest("guard", {"config": {}, "seeds": [0], "cells": {"sgd": None}})
+    (tmp_path / "run" / "cells").mkdir()
+    (tmp_path / "run" / "cells" / "guard.nc").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"guard\.nc cannot be read .* restore it, or name another folder"):
+        folder.finished("guard")
