@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_numbers_are_those_of_the_stored_run():
-    script = [sys.executable, str(ROOT / "scripts" / "update_readme.py"), "--check"]
+    script = [sys.executable, str(ROOT / "scripts" / "update_pages.py"), "--check"]
     checked = subprocess.run(script, capture_output=True, text=True, check=False, timeout=120)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

@@ -44,7 +44,7 @@ def test_a_packed_run_is_read_like_any_other(tmp_path):
     folder.write_packed("guard", CELLS)
     assert folder.finished("guard") == ["sgd", "guard"]
     xr.testing.assert_identical(folder.read_cell("guard", "guard"), CELLS["guard"])
-    with pytest.raises(UserError, match="missing.nc is missing; run `samirage reproduce guard` again"):
+    with pytest.raises(UserError, match=r"missing\.nc is missing; run `samirage reproduce guard` again"):
         folder.read_cell("guard", "missing")
     folder.write_packed("guard", {"guard": CELLS["sgd"]})  # and what has changed is read anew
     assert folder.finished("guard") == ["guard"]

@@ -18,7 +18,7 @@ MEANS = {
     "sam": (0.8, 0.5, 0.1),
     "switch": (0.8, 0.6, 0.5),
     "decay": (0.81, 0.7, 0.6),
-    "guard+switch": (0.8, 0.79, 0.78),
+    "guard+decay": (0.8, 0.79, 0.78),
 }
 
 
@@ -74,7 +74,7 @@ def test_the_figure_has_a_panel_per_setting_and_a_curve_per_method(folder):
         assert (high - low) / 2 == pytest.approx(2 * np.sqrt(8 / 3) / 2)
         (hollow,) = lines(axes, "sam hallucinated")
         assert (hollow.get_xdata().tolist(), hollow.get_markerfacecolor()) == ([30.0], "none")
-        assert lines(axes, "guard+switch hallucinated")[0].get_xdata().size == 0
+        assert lines(axes, "guard+decay hallucinated")[0].get_xdata().size == 0
 
 
 def test_one_column_of_an_odd_number_of_panels_leaves_none_empty(folder):
@@ -96,14 +96,14 @@ def test_the_headline_counts_what_is_stored(folder):
     assert text.startswith(
         "6 of 24 networks trained with SAM alone end at a hallucinated point, and 0 of 24 with a guard."
     )
-    assert "is 78% for the switch with guard (cross-entropy, full batch, ρ = 30); SAM only: 10%" in text
+    assert "is 78% for the guard with a decaying radius (cross-entropy, full batch, ρ = 30); SAM only: 10%" in text
 
 
 def test_the_table_has_every_cell_and_the_share_of_rejected_steps(folder):
     full = table(("cross-entropy", 0.0), load(folder, "guard")["cross-entropy", 0.0])
     assert full.rhos == RHOS
     assert [row.accuracy.mean for row in full.rows["switch"]] == pytest.approx(MEANS["switch"])
-    assert full.rejected["guard+switch"] == pytest.approx([0.07] * 3)
+    assert full.rejected["guard+decay"] == pytest.approx([0.07] * 3)
     assert full.rejected["sam"] == [None] * 3
     assert len(full.rows["sgd"]) == 1
 

@@ -24,7 +24,7 @@ from samirage.lab.study import AbstractSeededStudy, Cell
 from samirage.sam import Decay, Guard, WarmStart
 
 METHODS: Final = ("sgd", "sam", "switch", "decay", "guard", "guard+switch", "guard+decay", "guard+switch+decay")
-RECOMMENDED: Final = "guard+switch"
+RECOMMENDED: Final = "guard+decay"
 _UNGUARDED: Final = ("sam", "switch", "decay")
 _RECORDED_POINTS: Final = 20  # most points of a stored curve: there are hundreds of cells
 _PRACTICAL_RHO: Final = 0.3

@@ -15,7 +15,7 @@ from samirage.report.figures.style import INK, METHODS, Margins, axes_grid, styl
 Setting = tuple[str, float]
 """Loss and batch size; 0 is the full batch."""
 
-DRAWN = ("sam", "switch", "decay", "guard", "guard+switch")
+DRAWN = ("sam", "switch", "decay", "guard", "guard+decay")
 
 
 @styled

@@ -33,6 +33,7 @@ PALETTE = {
     "#1f4f9e": ("switch", "#1f4f9e", "#a8c8ff"),
     "#a0468c": ("decay", "#a0468c", "#e3a3d3"),
     "#0b7a5e": ("guard", "#0b7a5e", "#5fd6b4"),
+    "#7a5c00": ("jump", "#7a5c00", "#e0c060"),
 }
 
 

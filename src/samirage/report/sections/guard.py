@@ -16,7 +16,7 @@ from samirage.report.sections.section import Block, FigureBlock, Section, missin
 from samirage.report.tables import MethodRow, method_row
 
 CHANCE = 0.1  # ten digits
-RECOMMENDED = "guard+switch"
+RECOMMENDED = "guard+decay"
 
 INTRODUCTION = (
     "A guard follows the slope that SAM finds at distance ρ only where it agrees with the slope at the network itself; "
@@ -174,8 +174,8 @@ def headline(runs: Runs) -> tuple[str, ...]:
     }
     compared = ", ".join(f"{label}: {percent(value)}" for label, value in others.items())
     return (
-        f"{first} The lowest mean accuracy over all radii, losses and batch sizes is {percent(worst)} for the switch "
-        f"with guard ({setting_label(setting)}, ρ = {rho:g})" + (f"; {compared}." if compared else "."),
+        f"{first} The lowest mean accuracy over all radii, losses and batch sizes is {percent(worst)} for the guard "
+        f"with a decaying radius ({setting_label(setting)}, ρ = {rho:g})" + (f"; {compared}." if compared else "."),
     )
 
 
@@ -192,7 +192,7 @@ def describe(runs: Runs) -> str:
     for setting, cells in runs.items():
         ours = [(rho, float(run["final_test_accuracy"].mean())) for (m, rho), run in cells.items() if m == RECOMMENDED]
         alone = [(rho, float(run["final_test_accuracy"].mean())) for (m, rho), run in cells.items() if m == "sam"]
-        for name, values in (("SAM only", alone), ("switch with guard", ours)):
+        for name, values in (("SAM only", alone), ("guard, radius decays to 0", ours)):
             if values:
                 told = ", ".join(f"{percent(value)} at ρ = {rho:g}" for rho, value in sorted(values))
                 parts.append(f"{setting_label(setting)}, {name}: {told}.")
