@@ -1,30 +1,23 @@
 """What a monitor costs: the time that it takes in a SAM step, over the time of the step without it; with a guard, too.
 
 The monitor runs on the host between the passes, so that its time can be taken on its own, whatever else the machine
-does. On a CPU that is all; on a CUDA device the step is timed with and without it, in turn.
-
-Usage: monitor.py [--threads N] [--steps N]
+does. An ensemble is trained with guard and watch, and without, in turn.
 """
 
-import argparse
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.timing import Spread, spread, times_in_turn
 from samirage import SAM, Guard, Monitor, StepRecord
 from samirage.lab.ensemble import Recipe, train
 from samirage.lab.models import MLP, softmax_squared
 from samirage.lab.resnet import ResNet18
-from samirage.lab.runtime import compute, default_threads
+from samirage.lab.runtime import compute
 from samirage.lab.stacked import stack
 from samirage.monitor import Watch
 
@@ -116,38 +109,31 @@ def ensemble_overhead(members: int, images: int, batch: int | None, *, steps: in
     return spread([both / without - 1 for both, without in zip(taken["both"], taken["plain"], strict=True)])
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure and print.
+def lines(threads: int, *, tiny: bool) -> list[str]:
+    """Measure, and return what came out, one sentence each.
 
     Args:
-        arguments: Of the command line; None for those of this process.
+        threads: CPU threads.
+        tiny: Whether to take too few steps to mean anything.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=default_threads(), help="CPU threads [%(default)s]")
-    parser.add_argument("--steps", type=int, default=8, help="steps of the residual network [%(default)s]")
-    parser.add_argument("--rounds", type=int, default=15, help="trainings of each ensemble [%(default)s]")
-    options = parser.parse_args(arguments)
 
-    def measure() -> None:
+    def measure() -> list[str]:
         torch.manual_seed(0)
         model, x, y = ResNet18(100), torch.randn(64, 3, 32, 32), torch.randint(0, 100, (64,))
-        found = optimizer_share(model, x, y, options.steps)
-        print(f"ResNet-18, batch 64, 32×32: monitor over step {100 * found.median:.2f} % (n = {found.n})")
+        steps, rounds = (2, 2) if tiny else (9, 15)
+        found = optimizer_share(model, x, y, steps)
+        said = [f"ResNet-18, batch 64, 32×32: a monitor adds {_percent(found)} to a SAM step"]
         # A window of 16 steps sums up every 8 steps, 12 times as often as the default.
-        found = optimizer_share(model, x, y, max(options.steps, 9), window=16)
-        print(
-            f"the same with a window of 16 steps: median {100 * found.median:.2f} %, highest {100 * found.high:.2f} %"
-        )
+        found = optimizer_share(model, x, y, steps, window=16)
+        said.append(f"the same with a window of 16 steps: {_percent(found)}")
         for members, batch, steps in ((16, None, 20), (80, None, 8), (16, 128, 100)):
-            found = ensemble_overhead(members, 1000, batch, steps=steps, rounds=options.rounds)
+            found = ensemble_overhead(members, 1000, batch, steps=1 if tiny else steps, rounds=rounds)
             size = f"batch {batch}" if batch else "full batch"
-            print(
-                f"ensemble of {members}, 1000 images, {size}: guard and watch add {100 * found.median:.2f} % to a step "
-                f"(quartiles {100 * found.low:.2f} to {100 * found.high:.2f}, n = {found.n})"
-            )
+            said.append(f"ensemble of {members}, 1000 images, {size}: guard and watch add {_percent(found)}")
+        return said
 
-    compute(measure, threads=options.threads)
+    return compute(measure, threads=threads)
 
 
-if __name__ == "__main__":
-    main()
+def _percent(share: Spread) -> str:
+    return f"{100 * share.median:.2f} % (quartiles {100 * share.low:.2f} to {100 * share.high:.2f}, n = {share.n})"

@@ -1,6 +1,6 @@
 """Run the benchmarks and print their tables: `make bench`.
 
-Usage: run.py [engine] [optimizer] [--seconds S] [--threads N] [--out FILE], by default all of them.
+Usage: run.py [engine] [optimizer] [monitor] [--seconds S] [--threads N] [--out FILE], by default all of them.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from rich.console import Console
@@ -19,9 +19,11 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import engine, optimizer
+from benchmarks import engine, monitor, optimizer
 from benchmarks.workloads import workloads
 from samirage.lab.runtime import compute, default_threads, hardware, versions
+
+PARTS: Final = ("engine", "optimizer", "monitor")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -31,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: Of the command line; None for those of this process.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="engine, optimizer; default: both")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="engine, optimizer, monitor; default: all")
     parser.add_argument(
         "--seconds", type=float, default=60.0, help="time for each workload of the optimizer [%(default)s]"
     )
@@ -39,9 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_true", help="a few seconds in all, to see whether everything runs")
     parser.add_argument("--out", type=Path, help="file to write what was measured of the optimizer to, as JSON")
     options = parser.parse_args(arguments)
-    parts = options.parts or ["engine", "optimizer"]
-    if not set(parts) <= {"engine", "optimizer"}:
-        parser.error(f"there are the parts engine and optimizer; got {' '.join(parts)}")
+    parts = options.parts or list(PARTS)
+    if not set(parts) <= set(PARTS):
+        parser.error(f"there are the parts {', '.join(PARTS)}; got {' '.join(parts)}")
     console = Console(width=130)
     if "engine" in parts:
         engine_table(console, options.threads, tiny=options.tiny)
@@ -52,6 +54,9 @@ def main(arguments: list[str] | None = None) -> None:
         if options.out is not None:
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if "monitor" in parts:
+        for line in monitor.lines(options.threads, tiny=options.tiny):
+            console.print(line)
 
 
 def optimizer_results(threads: int, seconds: float, *, tiny: bool) -> dict[str, Any]:

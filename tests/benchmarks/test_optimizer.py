@@ -105,7 +105,7 @@ def test_the_command_measures_prints_and_stores(tmp_path, capsys):
 def test_an_unknown_part_is_refused(capsys):
     with pytest.raises(SystemExit):
         run.main(["memory"])
-    assert "there are the parts engine and optimizer; got memory" in capsys.readouterr().err
+    assert "there are the parts engine, optimizer, monitor; got memory" in capsys.readouterr().err
 
 
 def test_reading_the_record_is_compared_with_the_steps_between_two_readings():
@@ -113,3 +113,10 @@ def test_reading_the_record_is_compared_with_the_steps_between_two_readings():
     made.step()
     fast, slow = (optimizer._reading(made, bare, CPU).median for bare in (1.0, 1e-3))
     assert 0 < fast < slow
+
+
+def test_the_monitors_cost_is_printed(capsys):
+    run.main(["monitor", "--tiny", "--threads", "1"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.count("% (quartiles") == 5
+    assert "ensemble of 16, 1000 images, batch 128: guard and watch add" in printed
