@@ -34,7 +34,7 @@ test: $(STAMP)  ## Lint, types, layers and all tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
-bench: $(STAMP)  ## Measure the ensemble engine against the hardware and against a loop over seeds
+bench: $(STAMP)  ## Measure the ensemble engine, a step of the optimizer, and what guard and monitor cost
 	$(BIN)/python benchmarks/run.py
 
 clean:  ## Remove what make and the tools made, but no run in runs/
