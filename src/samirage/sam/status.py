@@ -35,7 +35,8 @@ class Status(Enum):
         "hallucinated minimizer",
         "The shifted gradient vanishes, at a lower loss beyond a ridge, although the gradient does not: SAM rests "
         "where the loss has slope.",
-        "Move to the perturbed point, which is near-stationary (samirage.jump), then train on with a Guard or a smaller rho.",
+        "Move to the perturbed point, which is near-stationary, with samirage.jump, then train on with a Guard or a "
+        "smaller rho.",
     )
     HALLUCINATED_SADDLE = (
         "hallucinated saddle",
