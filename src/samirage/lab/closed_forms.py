@@ -69,7 +69,7 @@ def quadratic() -> list[ClosedForm]:
 
     def trapped(curvature: float) -> bool:
         saddle = Quadratic([steepest, -curvature])
-        # On the orbit the two coordinates do not mix: a small displacement across it grows or shrinks by its own factor.
+        # On the orbit the coordinates do not mix: a small displacement across it grows or shrinks by its own factor.
         x = torch.stack([orbit.x[0, 0], torch.tensor(1e-6, dtype=torch.float64)])
         return abs(float(_run(saddle, x, rho, lr, 2)[1])) < 1e-6
 

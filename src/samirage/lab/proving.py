@@ -8,16 +8,20 @@ from typing import Any, Final
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
 from samirage.lab.small_networks import digit_network, find_point
 from samirage.landscape import BumpOnBowl, DoubleWell, Moat, MultiWell, Ring
 from samirage.points import Proof, check_record, find_hallucinated, prove
+from samirage.sam.map import displacement
 
 _OFF: Final = 1e-3  # distance of the shifted point: far more than any box is wide
 _WRONG_RADIUS: Final = 1 + 1e-6
 _UNSTABLE: Final = 1.02  # by the largest stable learning rate
 _STABLE: Final = 0.5
+_STEPS: Final = range(0, 1001, 10)
+_PERTURBATION: Final = 0.01  # relative to rho
 
 # Name -> function, radius, learning rate at which attraction is proved (None: it repels, or belongs to a manifold).
 ANALYTIC: Final[dict[str, tuple[Callable[[], Any], float, float | None]]] = {
@@ -99,7 +103,8 @@ def prove_and_plant(subject: Subject) -> xr.Dataset:
 
     Returns:
         Of the proof: whether it succeeded and was confirmed, its bounds, its times; and for each wrong claim
-        (dimension `planted`) whether it was "proved".
+        (dimension `planted`) whether it was "proved"; and (dimension `step`) how far SAM is from the point after it was
+        perturbed by a hundredth of `rho`, and its shift ratio: NaN where attraction was not asked for.
     """
     f, x, rho = subject.f, subject.x, subject.rho
     results: dict[str, Any] = {
@@ -118,6 +123,7 @@ def prove_and_plant(subject: Subject) -> xr.Dataset:
         "basin_radius": np.nan,
     }
     statement, planted = "", {}
+    course = np.full((2, len(_STEPS)), np.nan)
     if x is not None:
         begun = perf_counter()
         proof = prove(f, x, rho, lr=subject.lr)
@@ -130,14 +136,22 @@ def prove_and_plant(subject: Subject) -> xr.Dataset:
             results["check_seconds"] = perf_counter() - begun
             results["confirmed"] = check.confirmed
         planted = _planted(subject)
-    data: dict[str, Any] = {**results, "planted_proved": ("planted", np.array(list(planted.values()), dtype=bool))}
+        course = _return(subject)
+    data: dict[str, Any] = {
+        **results,
+        "planted_proved": ("planted", np.array(list(planted.values()), dtype=bool)),
+        "distance": ("step", course[0]),
+        "shift_ratio": ("step", course[1]),
+    }
     attributes = {
         "function": type(f).__name__,
         "rho": rho,
         "lr": np.nan if subject.lr is None else subject.lr,
         "statement": statement,
     }
-    return xr.Dataset(data, coords={"planted": np.array(list(planted), dtype=object)}, attrs=attributes)
+    return xr.Dataset(
+        data, coords={"planted": np.array(list(planted), dtype=object), "step": np.array(_STEPS)}, attrs=attributes
+    )
 
 
 def _figures(proof: Proof) -> dict[str, Any]:
@@ -167,3 +181,21 @@ def _planted(subject: Subject) -> dict[str, bool]:
     if subject.unstable_lr is not None:
         tried["attraction beyond the stable lr"] = prove(f, x, rho, lr=subject.unstable_lr).proved
     return tried
+
+
+def _return(subject: Subject) -> NDArray[np.float64]:
+    """Run SAM from beside the point; distance and shift ratio at every `_STEPS`."""
+    f, x, rho, lr = subject.f, subject.x, subject.rho, subject.lr
+    assert x is not None
+    course = np.full((2, len(_STEPS)), np.nan)
+    if lr is None:
+        return course
+    v = torch.randn(f.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = x + _PERTURBATION * rho * v / v.norm()
+    for step in range(_STEPS[-1] + 1):
+        grad = f.grad(y)
+        grad_plus = f.grad(y + displacement(y, grad, rho))
+        if step in _STEPS:
+            course[:, step // _STEPS.step] = float((y - x).norm()), float(grad_plus.norm() / grad.norm())
+        y = y - lr * grad_plus
+    return course
