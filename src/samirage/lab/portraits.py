@@ -45,7 +45,7 @@ def portrait(name: str, *, resolution: int) -> xr.Dataset:
     assert interval.attracting is not None
     found = basins(f, rho=rho, lr=lr, window=window, resolution=resolution)
     data: dict[str, Any] = {
-        "f": (("y", "x"), f(grid).numpy()),
+        "f": (("y", "x"), f(grid).numpy().astype(np.float32)),
         "point": (("point_index", "axis"), torch.stack([p.x for p in points]).numpy()),
         "point_plus": (("point_index", "axis"), torch.stack([p.x_plus for p in points]).numpy()),
         "point_grad": (("point_index", "axis"), torch.stack([f.grad(p.x) for p in points]).numpy()),

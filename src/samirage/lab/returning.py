@@ -107,11 +107,11 @@ def returns(
     kept = [*range(0, settings.return_steps, stride)]
     kept += [settings.return_steps - 1] if kept[-1] != settings.return_steps - 1 else []
     results: dict[str, tuple[Any, NDArray[Any]]] = {
-        name: (("seed", "perturbation", "step"), _numpy(data[name][kept].T.reshape(*shape, -1)))
+        name: (("seed", "perturbation", "step"), _numpy(data[name][kept].T.reshape(*shape, -1).float()))
         for name in ("shift_ratio", "grad_norm", "loss", "distance")
     }
     results |= {
-        f"control_{name}": (("seed", "step"), _numpy(control[name][kept].T))
+        f"control_{name}": (("seed", "step"), _numpy(control[name][kept].T.float()))
         for name in ("loss", "distance", "grad_norm")
     }
     results |= {

@@ -73,7 +73,7 @@ SCALES: Final[dict[str, PointsConfig]] = {
         images=100, steps=200, return_steps=60, seeds=1,
     ),
     "laptop": PointsConfig(
-        "laptop", tuple(CLOSED_FORMS), tuple(ANALYTIC), ("3x1", "5x1", "7x1", "10x1"), resolution=90,
+        "laptop", tuple(CLOSED_FORMS), tuple(ANALYTIC), ("3x1", "5x1", "7x1", "10x1", "14x1", "14x2"), resolution=90,
         data="mnist-mini", images=500, steps=600, return_steps=1000, seeds=4,
     ),
     "paper": PointsConfig(
