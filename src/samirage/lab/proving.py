@@ -147,6 +147,7 @@ def prove_and_plant(subject: Subject) -> xr.Dataset:
         "function": type(f).__name__,
         "rho": rho,
         "lr": np.nan if subject.lr is None else subject.lr,
+        "size": np.nan if x is None else float(x.norm()),
         "statement": statement,
     }
     return xr.Dataset(
