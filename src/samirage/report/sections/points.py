@@ -16,7 +16,8 @@ POLISHED = 1e-5
 
 INTRODUCTION = (
     "SAM rests where the slope vanishes at a distance ρ uphill. If the slope does not vanish at the network itself, "
-    "the minimum that it rests at is not there. Such points can be found, followed as ρ varies, certified, and even proved."
+    "the minimum that it rests at is not there. Such points can be found, followed as ρ varies, certified, and even "
+    "proved."
 )
 
 TITLES = {
@@ -33,8 +34,8 @@ CAPTIONS = {
     ),
     "bump-on-bowl": (
         "The star is the point that the existence theorem (Theorem 2.2 of arXiv 2509.21818) constructs: behind the "
-        "bump it looks through it at the minimizer. It exists for every radius of the right panel and attracts at none: "
-        "existence is one question, attraction another."
+        "bump it looks through it at the minimizer. It exists for every radius of the right panel and attracts at "
+        "none: existence is one question, attraction another."
     ),
 }
 
@@ -145,20 +146,21 @@ def _network_headline(cells: Mapping[str, xr.Dataset]) -> tuple[str, ...]:
         return ()
     n = sum(cell.sizes["seed"] for cell in runs)
     kinds = [str(cell.attrs["statuses"][int(kind)]) for cell in runs for kind in cell.kind.values]
-    named = ", ".join(f"{kinds.count(kind)} as a {kind}" for kind in dict.fromkeys(kinds))
+    named = ", ".join(f"{kinds.count(kind)} × {kind}" for kind in dict.fromkeys(kinds))
     back = {
         name: sum(int(cell.back.sel(perturbation=name).sum()) for cell in runs) for name in ("downhill", "steepest")
     }
     gone = float(np.median([cell.distance.sel(perturbation=["downhill", "steepest"]).values[..., -1] /
                             cell["size"].values[:, None] for cell in runs]))  # fmt: skip
     attracted = sum(int((cell.attractor.values == 1).sum()) for cell in runs)
+    ratio = max(float(cell.polished_shift_ratio.max()) for cell in runs)
+    networks = "1 network" if n == 1 else f"{n} networks"
     return (
-        f"{n} networks that SAM trained on handwritten digits at ρ = {runs[0].attrs['rho']:g} were polished to a shift "
-        f"ratio of at most {max(float(cell.polished_shift_ratio.max()) for cell in runs):.1g} and certified: {named}; "
-        f"{attracted} of them attract in the strict sense. Knocked off against the slope, {back['downhill']} of {n} "
-        f"are at a hallucinated point again after {int(runs[0].step[-1]) + 1} steps of SAM, and {back['steepest']} of {n} "
-        f"after the steepest perturbation: not at the same one (the median distance is {100 * gone:.0f} % of ‖x‖), but "
-        "on the same plateau.",
+        f"{networks} that SAM trained on handwritten digits at ρ = {runs[0].attrs['rho']:g}, polished to a shift ratio "
+        f"of at most {ratio:.1g}, got these certificates: {named}; attracting in the strict sense: {attracted}. "
+        f"Knocked off against the slope, {back['downhill']} of {n} are at a hallucinated point again after "
+        f"{int(runs[0].step[-1]) + 1} steps of SAM, and {back['steepest']} of {n} after the steepest perturbation. It "
+        f"is another one: the median distance from the first is {100 * gone:.0f} % of ‖x‖.",
     )
 
 
@@ -263,8 +265,8 @@ def describe(cell: xr.Dataset) -> str:
     )
     x, y = cell.point.values[0]
     return (
-        f"The hallucinated point at ({x:.3g}, {y:.3g}) for radius {cell.attrs['rho']:g} exists for radii from {low:.4g} "
-        f"to {high:.4g} and attracts at {attracting}. Runs of SAM end: {ends}."
+        f"The hallucinated point at ({x:.3g}, {y:.3g}) for radius {cell.attrs['rho']:g} exists for radii from "
+        f"{low:.4g} to {high:.4g} and attracts at {attracting}. Runs of SAM end: {ends}."
     )
 
 
@@ -280,10 +282,10 @@ def _back(knocks: Sequence[Knock], study: str) -> FigureBlock:
         title="Knocked off, and back",
         caption=(
             "The protocol of the paper's Figure 3. The shift ratio is the length of the slope that SAM follows by that "
-            "of the real one. A random perturbation does not leave the plateau on which it vanishes. Ones chosen to leave "
-            "it do, and SAM finds the plateau again, elsewhere. Plain steps from the very same point go far away, "
-            "since the slope there is real. Last panel: small networks at points that are proved to attract, where SAM comes "
-            "back to the point itself. All vertical axes are logarithmic."
+            "of the real one. A random perturbation does not leave the plateau on which it vanishes. Ones chosen to "
+            "leave it do, and SAM finds the plateau again, elsewhere. Plain steps from the very same point go far "
+            "away, since the slope there is real. Last panel: small networks at points that are proved to attract, "
+            "where SAM comes back to the point itself. All vertical axes are logarithmic."
         ),
         drawings=(
             drawing(wide, f"{study}-back-wide", label, screens="wide"),
