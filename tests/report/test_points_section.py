@@ -125,6 +125,9 @@ def test_the_portrait_draws_the_point_what_it_sees_and_its_branch():
     assert step @ [-0.3, 0.02] == pytest.approx(np.hypot(*step) * np.hypot(-0.3, 0.02))  # along the gradient
     assert labels(basin) == ["end 0", "end 1"]  # what diverged has no place
     assert labels(branch) == ["gradient", "largest stable lr", "shown"]
+    areas = {patch.get_label(): patch.get_path() for patch in basin.patches}
+    assert len(areas["basin 0"].vertices) == 5 * 3  # one rectangle for each row of the grid
+    np.testing.assert_allclose(areas["basin 2"].get_extents().bounds, [1.0, 0.5, 2.0, 1.0])
     (span,) = branch.patches
     edges = span.get_extents().transformed(branch.transData.inverted()).intervalx
     np.testing.assert_allclose(edges, [1.25, 1.75])

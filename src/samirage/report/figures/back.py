@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from samirage.report.figures.style import INK, SGD, Margins, axes_grid, log_axis, step_axis, styled
 
 _SAM = "#d4660a"
-_FLOOR = 1e-17
+_RATIOS = (1e-8, 30.0)  # what is drawn; curves that go further leave the frame
+_DISTANCES = (1e-6, 10.0)
 
 
 @dataclass(frozen=True)
@@ -85,15 +86,16 @@ def _draw(top: Axes, bottom: Axes, knock: Knock, threshold: float) -> None:
     top.set_title(knock.title, pad=4)
     last = float(knock.steps[-1])
     for curve in knock.shift_ratio:
-        top.plot(knock.steps, np.maximum(curve, _FLOOR), color=_SAM, linewidth=1.2, label="shift ratio")
+        top.plot(knock.steps, np.where(curve > 0, curve, np.nan), color=_SAM, linewidth=1.2, label="shift ratio")
     top.axhline(threshold, color=INK, linewidth=0.8, dashes=(1, 2), label="polished")
     for curve in knock.distance:
-        bottom.plot(knock.steps, np.maximum(curve, _FLOOR), color=_SAM, linewidth=1.2, label="distance")
+        bottom.plot(knock.steps, np.where(curve > 0, curve, np.nan), color=_SAM, linewidth=1.2, label="distance")
     for curve in knock.control:
         bottom.plot(
             knock.steps, np.where(curve > 0, curve, np.nan), color=SGD, linewidth=1.2, dashes=(4, 1.5), label="plain"
         )
-    for axes, labels in ((top, False), (bottom, True)):
+    for axes, labels, ends in ((top, False, _RATIOS), (bottom, True, _DISTANCES)):
         log_axis(axes)
+        axes.set_ylim(*ends)
         axes.set_xlim(0.0, last)
         step_axis(axes, last, labels=labels)

@@ -7,7 +7,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, PathPatch
+from matplotlib.path import Path
+from numpy.typing import NDArray
 
 from samirage.report.figures.style import INK, SGD, Margins, axes_grid, styled
 
@@ -30,11 +32,13 @@ def portrait_figure(cell: xr.Dataset, *, columns: int) -> Figure:
     """
     rows = 3 // columns
     narrow = columns == 1
+    handles = _legend(cell)
+    lines = len(handles) if narrow else math.ceil(len(handles) / 4)
     figure, grid = axes_grid(
         columns,
         [2.6] * rows,
         width=4.0 if narrow else 11.4,
-        margins=Margins(left=0.65, right=0.2, top=1.75 if narrow else 1.0, bottom=0.5, column_gap=0.75, row_gap=0.7),
+        margins=Margins(left=0.65, right=0.2, top=0.45 + 0.19 * lines, bottom=0.5, column_gap=0.75, row_gap=0.7),
         extra_gaps={},
         share_y=False,
     )
@@ -45,7 +49,7 @@ def portrait_figure(cell: xr.Dataset, *, columns: int) -> Figure:
     for axes, title in ((landscape, "What it sees"), (basin, "Where SAM ends"), (branch, "As the radius varies")):
         axes.set_title(title, pad=4)
     figure.legend(
-        handles=_legend(cell), loc="upper left", ncols=1 if narrow else 4, frameon=False, fontsize=8.5,
+        handles=handles, loc="upper left", ncols=1 if narrow else 4, frameon=False, fontsize=8.5,
         bbox_to_anchor=(0.0, 1.0), borderaxespad=0.4, handlelength=1.8, columnspacing=1.4, labelspacing=0.35,
     )  # fmt: skip
     return figure
@@ -81,16 +85,30 @@ def _draw_landscape(axes: Axes, cell: xr.Dataset) -> None:
 def _draw_basins(axes: Axes, cell: xr.Dataset) -> None:
     _window(axes, cell)
     for end, (kind, place) in enumerate(zip(cell.end_kind.values, cell.end_x.values, strict=True)):
-        mask = (cell.basin.values == end).astype(np.float64)
+        mask = cell.basin.values == end
         colour, hatch = _look(cell, end)
-        drawn = axes.contourf(
-            cell.column, cell.row, mask, levels=[0.5, 1.5], colors=[colour], alpha=0.45, hatches=[hatch]
-        )
-        drawn.set_edgecolor(INK)
-        drawn.set_linewidth(0.0)
+        area = PathPatch(
+            _outline(mask, cell.column.values, cell.row.values), facecolor=(colour, 0.45), edgecolor=INK,
+            linewidth=0.0, hatch=hatch, label=f"basin {end}", zorder=1,
+        )  # fmt: skip
+        axes.add_patch(area)
         if np.isfinite(place).all():
             marker = "*" if str(kind).startswith("hallucinated") else "o"
             axes.plot(*place, linestyle="none", marker=marker, markersize=7, color=INK, label=f"end {end}", zorder=4)
+
+
+def _outline(mask: NDArray[np.bool_], columns: NDArray[np.float64], rows: NDArray[np.float64]) -> Path:
+    """One path around all set cells of a grid: a rectangle for each run of them in a row."""
+    wide, high = columns[1] - columns[0], rows[1] - rows[0]
+    vertices: list[tuple[float, float]] = []
+    for flags, y in zip(mask, rows, strict=True):
+        turns = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+        for begin, end in turns.reshape(-1, 2):
+            left, right = columns[begin] - wide / 2, columns[end - 1] + wide / 2
+            low, top = y - high / 2, y + high / 2
+            vertices += [(left, low), (right, low), (right, top), (left, top), (left, low)]
+    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * (len(vertices) // 5)
+    return Path(np.array(vertices).reshape(-1, 2), codes)
 
 
 def _look(cell: xr.Dataset, end: int) -> tuple[str, str]:

@@ -9,6 +9,7 @@ import xarray as xr
 from samirage.lab.store import RunFolder
 from samirage.report.figures import back_figure, portrait_figure
 from samirage.report.figures.back import Knock
+from samirage.report.numbers import significant
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
 
@@ -157,7 +158,7 @@ def _network_headline(cells: Mapping[str, xr.Dataset]) -> tuple[str, ...]:
     networks = "1 network" if n == 1 else f"{n} networks"
     return (
         f"{networks} that SAM trained on handwritten digits at ρ = {runs[0].attrs['rho']:g}, polished to a shift ratio "
-        f"of at most {ratio:.1g}, got these certificates: {named}; attracting in the strict sense: {attracted}. "
+        f"of at most {significant(ratio, 1)}, got these certificates: {named}; attracting in the strict sense: {attracted}. "
         f"Knocked off against the slope, {back['downhill']} of {n} are at a hallucinated point again after "
         f"{int(runs[0].step[-1]) + 1} steps of SAM, and {back['steepest']} of {n} after the steepest perturbation. It "
         f"is another one: the median distance from the first is {100 * gone:.0f} % of ‖x‖.",
@@ -285,7 +286,8 @@ def _back(knocks: Sequence[Knock], study: str) -> FigureBlock:
             "of the real one. A random perturbation does not leave the plateau on which it vanishes. Ones chosen to "
             "leave it do, and SAM finds the plateau again, elsewhere. Plain steps from the very same point go far "
             "away, since the slope there is real. Last panel: small networks at points that are proved to attract, "
-            "where SAM comes back to the point itself. All vertical axes are logarithmic."
+            "where SAM comes back to the point itself. Vertical axes are logarithmic; curves that fall further leave the "
+            "frame."
         ),
         drawings=(
             drawing(wide, f"{study}-back-wide", label, screens="wide"),
