@@ -95,7 +95,7 @@ def test_a_portrait_agrees_with_the_function_that_it_is_of(picture):
     assert picture.branch_rho.values == pytest.approx(steps, abs=1e-6)
     x = torch.as_tensor(picture.branch_x.values)
     grads = f.grad(x)
-    plus = x + picture.branch_rho.values[:, None] * grads / grads.norm(dim=1, keepdim=True)
+    plus = x + torch.as_tensor(picture.branch_rho.values)[:, None] * grads / grads.norm(dim=1, keepdim=True)
     assert float((plus - f.minimizers[0]).norm(dim=1).max()) < 1e-7  # all of the branch sees the same minimizer
     assert picture.end_share.values.sum() == pytest.approx(1)
 

@@ -28,14 +28,14 @@ TITLES = {
 
 CAPTIONS = {
     "double-well": (
-        "Left: level lines of the function; SAM stands at the star, looks along the gradient to the true minimizer "
-        "opposite, and stays. Middle: where SAM ends from every start. Right: the length of the gradient at the star "
+        "First: level lines of the function; SAM stands at the star, looks along the gradient to the true minimizer "
+        "opposite, and stays. Second: where SAM ends from every start. Third: the length of the gradient at the star "
         "and the largest learning rate at which SAM stays, for every radius at which the star exists; dotted: the "
         "radius of the other two panels."
     ),
     "bump-on-bowl": (
         "The star is the point that the existence theorem (Theorem 2.2 of arXiv 2509.21818) constructs: behind the "
-        "bump it looks through it at the minimizer. It exists for every radius of the right panel and attracts at "
+        "bump it looks through it at the minimizer. It exists for every radius of the third panel and attracts at "
         "none: existence is one question, attraction another."
     ),
 }
@@ -158,10 +158,10 @@ def _network_headline(cells: Mapping[str, xr.Dataset]) -> tuple[str, ...]:
     networks = "1 network" if n == 1 else f"{n} networks"
     return (
         f"{networks} that SAM trained on handwritten digits at ρ = {runs[0].attrs['rho']:g}, polished to a shift ratio "
-        f"of at most {significant(ratio, 1)}, got these certificates: {named}; attracting in the strict sense: {attracted}. "
-        f"Knocked off against the slope, {back['downhill']} of {n} are at a hallucinated point again after "
-        f"{int(runs[0].step[-1]) + 1} steps of SAM, and {back['steepest']} of {n} after the steepest perturbation. It "
-        f"is another one: the median distance from the first is {100 * gone:.0f} % of ‖x‖.",
+        f"of at most {significant(ratio, 1)}, got these certificates: {named}; attracting in the strict sense: "
+        f"{attracted}. Knocked off against the slope, {back['downhill']} of {n} are at a hallucinated point again "
+        f"after {int(runs[0].step[-1]) + 1} steps of SAM, and {back['steepest']} of {n} after the steepest "
+        f"perturbation. It is another one: the median distance from the first is {100 * gone:.0f} % of ‖x‖.",
     )
 
 
@@ -283,11 +283,11 @@ def _back(knocks: Sequence[Knock], study: str) -> FigureBlock:
         title="Knocked off, and back",
         caption=(
             "The protocol of the paper's Figure 3. The shift ratio is the length of the slope that SAM follows by that "
-            "of the real one. A random perturbation does not leave the plateau on which it vanishes. Ones chosen to "
-            "leave it do, and SAM finds the plateau again, elsewhere. Plain steps from the very same point go far "
-            "away, since the slope there is real. Last panel: small networks at points that are proved to attract, "
-            "where SAM comes back to the point itself. Vertical axes are logarithmic; curves that fall further leave the "
-            "frame."
+            "of the real one. A random direction, among thousands, hardly changes what the network computes; the next "
+            "two perturbations are chosen to. Plain steps from the very same point, not perturbed, go far away where the "
+            "slope there is real. Last panel: small networks at points that are proved to attract, where SAM comes "
+            "back to the point itself. Vertical axes are logarithmic; curves that fall further leave "
+            "the frame."
         ),
         drawings=(
             drawing(wide, f"{study}-back-wide", label, screens="wide"),
