@@ -1,20 +1,25 @@
 """What a certificate costs, and a Hessian-vector product beside those of PyHessian and hessian-eigenthings.
 
-Usage: curvature.py [--tiny] [--threads N] [--rounds N]
+Usage: curvature.py [--tiny] [--threads N] [--rounds N] [--out FILE]
 
 The network is a 784-1024-256-10 tanh network (about a million parameters) with cross-entropy on MNIST digits, float32.
 The peers average over batches, each in its own way, so that all batches are of one length here.
 """
 
 import argparse
+import json
+import os
 import resource
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from hessian_eigenthings.loss_fns import supervised_loss
@@ -29,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.timing import medians_in_turn
 from samirage.lab.data import load
 from samirage.lab.models import MLP
-from samirage.lab.runtime import compute, default_threads, hardware
+from samirage.lab.runtime import compute, default_threads, hardware, versions
 from samirage.landscape import Linearized, Objective, Smooth
 from samirage.points import Certificate, certify
 
@@ -207,7 +212,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=default_threads(), help="CPU threads [%(default)s]")
     parser.add_argument("--rounds", type=int, default=5, help="rounds to take medians over [%(default)s]")
     parser.add_argument("--tiny", action="store_true", help="a few seconds in all, to see whether everything runs")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the figures, as JSON")
     options = parser.parse_args(arguments)
+    load = os.getloadavg()[0]
     # PyHessian calls backward(create_graph=True), of which torch says that it leaks.
     warnings.filterwarnings("ignore", message="Using backward\\(\\) with create_graph=True")
     widths, examples = (TINY_WIDTHS, TINY_EXAMPLES) if options.tiny else (WIDTHS, EXAMPLES)
@@ -225,8 +232,10 @@ def main(arguments: list[str] | None = None) -> None:
     table = Table(title="Hessian-vector products, medians")
     for heading in ("batches", "", "one product, ms", f"linearized + {FOLLOWING}, ms", "ours / best peer"):
         table.add_column(heading, justify="left" if not heading else "right")
+    measured = []
     for batches in (1, BATCHES):
         result = compute(partial(product_cost, widths, examples, batches, options.rounds), threads=options.threads)
+        measured.append(result)
         for name, seconds in result.one.items():
             many = f"{result.many[name] * 1e3:.0f}" if name in result.many else "–"
             share = f"{result.share:.2f}" if name == "samirage" else ""
@@ -237,6 +246,32 @@ def main(arguments: list[str] | None = None) -> None:
         "PyHessian keeps the graph of a single batch, as samirage does; over several batches it computes each anew\n"
         "for every product, as hessian-eigenthings always does."
     )
+    if options.out is not None:
+        about = {
+            "date": datetime.now(UTC).date().isoformat(),
+            "versions": versions() | {name: version(name) for name in ("hessian-eigenthings", "pyhessian")},
+            "hardware": machine,
+            "threads": options.threads,
+            "load_before": load,
+            "network": "-".join(map(str, widths)),
+            "examples": examples,
+        }
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(about | _figures(cost, measured), indent=1, ensure_ascii=False)
+        options.out.write_text(text + "\n", encoding="utf-8")
+
+
+def _figures(cost: CertificationCost, measured: list[ProductCost]) -> dict[str, Any]:
+    certificate = {
+        "parameters": cost.certificate.x.numel(),
+        "seconds": cost.seconds,
+        "product_seconds": cost.product_seconds,
+        "products": cost.products,
+        "seconds_by_product_seconds": cost.ratio,
+        "peak_mb": cost.peak_mb,
+    }
+    products = [asdict(one) | {"following": FOLLOWING, "ours_by_best_peer": one.share} for one in measured]
+    return {"certificate": certificate, "products": products}
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: samirage reproduce mnist --scale laptop --loss cross-entropy --out runs/ce",
     )
     reproduce.add_argument(
-        "studies", nargs="*", metavar="STUDY", help="which studies (default: all): mnist, guard, doctor"
+        "studies", nargs="*", metavar="STUDY", help="which studies (default: all): mnist, guard, doctor, points"
     )
     reproduce.add_argument(
         "--scale",

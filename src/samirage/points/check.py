@@ -178,10 +178,18 @@ def _ball(centre: Sequence[Any], half_width: float) -> list[Any]:
 
 
 def _newton_confirms(value: Any, derivative: Any, half_width: float) -> bool:
-    """Interval Newton: `m − DF(X)⁻¹·F(m)` lies in the interior of X, so that there is exactly one zero."""
+    """Interval Newton: `m − DF(X)⁻¹·F(m)` lies in the interior of X, so that there is exactly one zero.
+
+    The equations are first multiplied by an approximate inverse of the derivative: any regular matrix leaves the zeros
+    as they are, and a matrix near the identity is eliminated without growth of the balls.
+    """
+    flint = require("proof", "flint")
+    n = derivative.nrows()
+    middle = np.array([[float(derivative[i, j].mid()) for j in range(n)] for i in range(n)])
     try:
-        step = derivative.solve(value)
-    except ZeroDivisionError:  # the balls hold a singular matrix
+        scale = flint.arb_mat(n, n, np.linalg.inv(middle).ravel().tolist())
+        step = (scale * derivative).solve(scale * value)
+    except (ZeroDivisionError, ValueError, np.linalg.LinAlgError):  # the balls hold a singular matrix, or no number
         return False
     return all(entry.abs_upper() < half_width for entry in step.entries())
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from samirage.errors import UserError
-from samirage.lab.studies import alternatives, doctor, guard, mnist, wells
+from samirage.lab.studies import alternatives, doctor, guard, mnist, points, wells
 from samirage.lab.study import AbstractStudy
 
 # What makes a study of each name: scale, overrides of its settings, data folder → the study.
@@ -14,6 +14,7 @@ _STUDIES: Final[dict[str, Callable[[str, Mapping[str, Any], str | None], Abstrac
     "alternatives": alternatives.create,
     "wells": wells.create,
     "doctor": doctor.create,
+    "points": points.create,
 }
 
 
@@ -35,10 +36,10 @@ def create(
         UserError: If a name is unknown, or a study cannot be configured so.
 
     Example:
-        >>> create(["unknown"], "smoke", {})
+        >>> create(["unknown"], "smoke", {})  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        samirage.errors.UserError: unknown study 'unknown': the studies are mnist, guard, alternatives, wells, doctor
+        samirage.errors.UserError: unknown study 'unknown': the studies are mnist, ...
     """
     for name in names:
         if name not in _STUDIES:

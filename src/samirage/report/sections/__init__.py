@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from samirage.lab.store import RunFolder
-from samirage.report.sections import alternatives, doctor, generic, guard, mnist, wells
+from samirage.report.sections import alternatives, doctor, generic, guard, mnist, points, wells
 from samirage.report.sections.section import Section
 
 Builder = Callable[[RunFolder, str], Section]
@@ -14,6 +14,7 @@ BUILDERS: dict[str, Builder] = {
     "alternatives": alternatives.build,
     "wells": wells.build,
     "doctor": doctor.build,
+    "points": points.build,
 }
 
 
