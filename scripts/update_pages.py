@@ -67,11 +67,7 @@ def mnist_block() -> list[str]:
             cells.append(f"{100 * row.accuracy.mean:.1f} ± {100 * row.accuracy.standard_error:.1f}")
             cells.append(f"{row.hallucinated.k} of {row.n}")
         lines.append(f"| {' | '.join(cells)} |")
-    claims = folder.claims("mnist")
-    lines += ["", "Claims held against this run:", ""]
-    return lines + [
-        f"- **{claim.verdict.value}**: {claim.statement} (measured {claim.measured:.2f})" for claim in claims
-    ]
+    return [*lines, "", "Claims held against this run:", "", *claims_list(folder.claims("mnist"))]
 
 
 def guard_block() -> list[str]:
