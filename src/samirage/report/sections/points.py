@@ -284,8 +284,8 @@ def _back(knocks: Sequence[Knock], study: str) -> FigureBlock:
         caption=(
             "The protocol of the paper's Figure 3. The shift ratio is the length of the slope that SAM follows by that "
             "of the real one. A random direction, among thousands, hardly changes what the network computes; the next "
-            "two perturbations are chosen to. Plain steps from the very same point, not perturbed, go far away where the "
-            "slope there is real. Last panel: small networks at points that are proved to attract, where SAM comes "
+            "two perturbations are chosen to. Plain steps from the very same point, not perturbed, go far away where "
+            "the slope there is real. Last panel: small networks at points that are proved to attract, where SAM comes "
             "back to the point itself. Vertical axes are logarithmic; curves that fall further leave "
             "the frame."
         ),
