@@ -189,6 +189,8 @@ def test_polishing_on_a_manifold_goes_the_shortest_way():
 
 
 NAN = TorchFunction(lambda x: (x - 5).log().sum(), dim=2)
+KINK = TorchFunction(lambda x: x.abs().sum() + x.square().sum(), dim=2)
+RIDGE = TorchFunction(lambda x: (x[0].abs() - 1) ** 2 + x[1] ** 2, dim=2)  # two bowls that meet in a crease
 RANDOM = TorchFunction(lambda x: x.square().sum() + 1e-3 * torch.randn(()) * x[0], dim=2)
 
 
@@ -217,6 +219,18 @@ RANDOM = TorchFunction(lambda x: x.square().sum() + 1e-3 * torch.randn(()) * x[0
         (WELL, WELL.minimizers[0], {"rho": 1.5, "steps": 0}, "steps must be a whole number of at least 1"),
         (NAN, torch.zeros(2), {"rho": 1.5}, "f or its gradient is not finite at target"),
         (RANDOM, torch.zeros(2), {"rho": 1.5}, "f is not deterministic: two gradients at target differ"),
+        (
+            KINK,
+            torch.zeros(2),
+            {"rho": 1.5},
+            "f does not look twice differentiable at target: its gradient bends there",
+        ),
+        (
+            RIDGE,
+            torch.tensor([-1.0, 0.0]),
+            {"rho": 1.0},
+            "f does not look twice differentiable at a point that was found",
+        ),
         (NAN, None, {"rho": 1.5}, "f names no stationary points: give a target, or starts"),
     ],
 )
