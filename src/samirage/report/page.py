@@ -12,7 +12,8 @@ from markupsafe import Markup, escape
 
 from samirage._version import __version__
 from samirage.errors import UserError
-from samirage.lab.store import RunFolder, whole_file
+from samirage.files import whole_file
+from samirage.lab.store import RunFolder
 from samirage.report import numbers
 from samirage.report.figures.style import PALETTE
 from samirage.report.sections import build_section
