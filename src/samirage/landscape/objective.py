@@ -140,6 +140,16 @@ class Objective:
         """What batch norm does while the parameters vary, in a few words."""
         return batch_norm_policy(self._network.model)
 
+    def activation_bytes(self, x: Tensor) -> int:
+        """Return how many bytes one point's gradient keeps at a time: activations over the first chunk of the data.
+
+        Args:
+            x: One point, shape (d,).
+        """
+        with self._quiet(x), SavedBytes() as saved:
+            next(self._weighted_losses(self._rows(x), "measuring"))
+        return saved.total
+
     def subset(self, examples: int) -> "Objective":
         """Return the same over the first so many examples: a cheaper loss, which is the same in every call.
 
