@@ -13,6 +13,7 @@ from samirage.landscape.planes import Flat, check_vectors
 from samirage.landscape.smooth import Smooth, surrogate_value
 
 Kind = Literal["minimizer", "maximizer", "saddle", "hallucinated", "point", "path", "set"]
+_NUMBERS_AT_ONCE: Final = 2**20  # in vectors of marks that are evaluated together
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
@@ -105,6 +106,7 @@ def mark_table(
 
 
 def _each(f: Smooth, x: Tensor, rho: float | None = None, variant: Any = "sam") -> Tensor:
-    """The losses, one point after another: marks are few, and their vectors may be long."""
-    values = [f(row) if rho is None else surrogate_value(f, row, rho=rho, variant=variant) for row in x]
-    return torch.stack(values) if values else x.new_empty(0)
+    """The losses, some points at a time: their vectors may be long."""
+    some = x.split(max(1, _NUMBERS_AT_ONCE // x.shape[1]))
+    values = [f(rows) if rho is None else surrogate_value(f, rows, rho=rho, variant=variant) for rows in some if len(rows)]
+    return torch.cat(values) if values else x.new_empty(0)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from samirage.errors import UserError
-from samirage.lab.studies import doctor, guard, mnist
+from samirage.lab.studies import doctor, guard, mnist, toy
 from samirage.lab.study import AbstractStudy
 
 # What makes a study of each name: scale, overrides of its settings, data folder → the study.
@@ -12,6 +12,7 @@ _STUDIES: Final[dict[str, Callable[[str, Mapping[str, Any], str | None], Abstrac
     "mnist": mnist.create,
     "guard": guard.create,
     "doctor": doctor.create,
+    "toy": toy.create,
 }
 
 
@@ -36,7 +37,7 @@ def create(
         >>> create(["unknown"], "smoke", {})
         Traceback (most recent call last):
         ...
-        samirage.errors.UserError: unknown study 'unknown': the studies are mnist, guard, doctor
+        samirage.errors.UserError: unknown study 'unknown': the studies are mnist, guard, doctor, toy, construction, network
     """
     for name in names:
         if name not in _STUDIES:
