@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from samirage.errors import UserError
-from samirage.lab.studies import doctor, guard, mnist, toy
+from samirage.lab.studies import construction, doctor, guard, mnist, network, toy
 from samirage.lab.study import AbstractStudy
 
 # What makes a study of each name: scale, overrides of its settings, data folder → the study.
@@ -13,6 +13,8 @@ _STUDIES: Final[dict[str, Callable[[str, Mapping[str, Any], str | None], Abstrac
     "guard": guard.create,
     "doctor": doctor.create,
     "toy": toy.create,
+    "construction": construction.create,
+    "network": network.create,
 }
 
 

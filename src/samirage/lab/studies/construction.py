@@ -127,7 +127,9 @@ class ConstructionStudy(AbstractSeededStudy[ConstructionConfig]):
         if not cells:
             return []
         angle = max(float(cell.angle_degrees) for cell in cells)
-        off = max(abs(float(cell.farthest_of_grid) - float(cell.distance_to_star)) / float(cell.spacing) for cell in cells)
+        off = max(
+            abs(float(cell.farthest_of_grid) - float(cell.distance_to_star)) / float(cell.spacing) for cell in cells
+        )
         slope = min(float(cell.grad_norm_at) for cell in cells)
         seen = max(float(cell.grad_plus_norm_at) for cell in cells)
         repelled = sum(cell.attrs["attractor"] == "no" for cell in cells)
