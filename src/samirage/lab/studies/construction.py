@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import torch
 import xarray as xr
-from scipy import ndimage
 
+from samirage.errors import require
 from samirage.lab.claims import Claim, Relation
 from samirage.lab.runtime import default_threads
 from samirage.lab.studies.toy import minimizers
@@ -28,7 +28,7 @@ from samirage.sam import displacement
 _FUNCTIONS: Final[dict[str, tuple[Callable[[], AbstractFunction], float, tuple[tuple[float, float], ...]]]] = {
     # what is drawn: the function, the radius, the window
     "moat": (Moat, 1.15, ((-1.3, 1.3), (-1.05, 1.05))),
-    "bump": (BumpOnBowl, 1.95, ((-0.6, 2.5), (-1.25, 1.25))),
+    "bump": (BumpOnBowl, 1.95, ((-0.5, 2.4), (-1.0, 1.0))),
 }
 
 
@@ -170,7 +170,7 @@ def component(
         inside: The point that the component holds.
         target: The point from which distances count.
     """
-    labels, _ = ndimage.label(results.loss.values >= level)
+    labels, _ = require("lab", "scipy.ndimage").label(results.loss.values >= level)
     row = int(np.abs(results["second"].values - inside[1]).argmin())
     column = int(np.abs(results["first"].values - inside[0]).argmin())
     mask = labels == labels[row, column]

@@ -13,14 +13,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 import numpy as np
 import torch
 import xarray as xr
-from scipy import optimize
 from torch import Tensor, nn
 
+from samirage.errors import require
 from samirage.lab.claims import Claim, Relation
 from samirage.lab.digits import Digits
 from samirage.lab.models import MLP, cross_entropy
@@ -90,13 +90,13 @@ class Penalized(nn.Module):
     def __init__(self, network: MLP, live: Tensor) -> None:
         super().__init__()
         self.network = network
+        self.live: Tensor
         self.register_buffer("live", live.to(next(network.parameters()).dtype))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map inputs (n, width) to logits (n, classes) and the sum of squares."""
-        first = self.network.layers[0].weight
+        first = cast(nn.Linear, self.network.layers[0]).weight
         others = [p.square().sum() for p in self.network.parameters() if p is not first]
-        assert isinstance(self.live, Tensor)
         return self.network(x), (first.square() * self.live).sum() + torch.stack(others).sum()
 
 
@@ -152,7 +152,7 @@ class NetworkStudy(AbstractSeededStudy[NetworkConfig]):
         f, x = found.f, found.x_h
         marks = [Mark("x_h", "hallucinated", x)]
         if cell.name == "random":
-            at = random_plane(f, x, seed=one.first_seed, spans=(-0.01, 0.01))
+            at = random_plane(f, x, seed=one.first_seed, spans=(-0.0015, 0.0015))
             results = scan(f, at, rho=found.rho, steps=one.grid, marks=marks, at_once=1)
         elif cell.name == "along-u":
             marks.append(Mark("x_*", "minimizer", found.x_star))
@@ -214,7 +214,8 @@ class NetworkStudy(AbstractSeededStudy[NetworkConfig]):
     @staticmethod
     def _shift_ratio(found: _Found, x: Tensor) -> Tensor:
         grad = found.f.grad(x)
-        return found.f.grad(x + displacement(x, grad, found.rho)).norm() / grad.norm()
+        ratio: Tensor = found.f.grad(x + displacement(x, grad, found.rho)).norm() / grad.norm()
+        return ratio
 
     @cached_property
     def _found(self) -> _Found:
@@ -296,8 +297,8 @@ class NetworkStudy(AbstractSeededStudy[NetworkConfig]):
         if (cell := results.get("trajectory")) is not None:
             claims += [
                 Claim(
-                    statement="From a perturbed x_h, SAM comes back to the set of hallucinated points: shift ratio at the end, "
-                    "relative to that at the start",
+                    statement="From a perturbed x_h, SAM comes back to the set of hallucinated points: shift ratio at the "
+                    "end, relative to that at the start",
                     source="Figure 3 (c)", relation=Relation.AT_MOST, expected=1e-2,
                     measured=float(cell.end_shift_ratio / cell.start_shift_ratio), n=1, **common,
                 ),
@@ -318,6 +319,7 @@ def _minimize(value_and_grad: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tens
         return float(value), grad.cpu().numpy()
 
     options = {"maxiter": 1500, "maxfun": 2000, "ftol": 0.0, "gtol": 1e-10, "maxcor": 30}
+    optimize = require("lab", "scipy.optimize")
     result = optimize.minimize(both, x.cpu().numpy(), jac=True, method="L-BFGS-B", options=options)
     return torch.from_numpy(result.x).to(x)
 

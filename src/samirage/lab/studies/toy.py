@@ -22,7 +22,7 @@ from samirage.landscape import Mark, Moat, plane, scan
 from samirage.points import polish
 from samirage.sam import Guard, WarmStart, displacement, sam_map
 
-_WINDOW: Final = (-1.7, 1.7)
+_WINDOW: Final = (-1.5, 1.5)
 _DRAWN: Final = 4  # starts whose ways are drawn, for each method
 _ROUND: Final = 240  # points of a drawn curve
 

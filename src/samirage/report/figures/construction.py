@@ -30,7 +30,7 @@ def construction_figure(cells: Mapping[str, xr.Dataset], *, columns: int) -> Fig
     """
     columns = min(columns, len(cells))
     rows = -(-len(cells) // columns)
-    heights = [_WIDTH * float(np.ptp(c["second"]) / np.ptp(c["first"])) for c in cells.values()]
+    heights = [_WIDTH * float(np.ptp(c["second"].values) / np.ptp(c["first"].values)) for c in cells.values()]
     each = max(heights)
     width, height = columns * (_WIDTH + 0.75), rows * (each + 0.95)
     figure = Figure(figsize=(width, height))
@@ -75,8 +75,9 @@ def _draw(axes: Axes, cell: xr.Dataset) -> None:
             *points[name], linestyle="none", marker=marker, markersize=size, markerfacecolor=face,
             markeredgecolor="#1b1b1e", markeredgewidth=0.9, zorder=4,
         )  # fmt: skip
-        left = points[name][0] > (x[0] + x[-1]) / 2
-        up = {"x_h": -13, "x_star": 12, "x_top": 12}[name]
+        left = name == "x_h" or points[name][0] > (x[0] + x[-1]) / 2
+        # The maximizer's name goes to the side of it where the gradient does not pass.
+        up = {"x_h": -13, "x_star": 12, "x_top": 12 if abs(unit[1]) < 0.3 else -13}[name]
         axes.annotate(
             text, _pair(points[name]), xytext=(-4 if left else 4, up), textcoords="offset points", fontsize=8.5,
             ha="right" if left else "left", va="center", color="#1b1b1e",

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm, to_rgb
+from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -66,18 +66,27 @@ class Panel:
 
 
 @styled
-def maps_figure(panels: Sequence[Panel], *, columns: int, scale: Sequence[str] = ("loss", "loss_sam")) -> Figure:
+def maps_figure(
+    panels: Sequence[Panel],
+    *,
+    columns: int,
+    scale: Sequence[str] = ("loss", "loss_sam"),
+    top: float | None = None,
+) -> Figure:
     """Draw maps side by side, all with the same levels and colours.
 
     Args:
         panels: The maps, at least one.
         columns: How many stand in a row.
         scale: The variables of all slices whose values span the scale.
+        top: Where the scale ends; by default `shared_levels` chooses.
 
     Returns:
         The figure: one axes for each panel, then that of the colour bar.
     """
-    levels = shared_levels([panel.slice[name].values for panel in panels for name in scale if name in panel.slice])
+    levels = shared_levels(
+        [panel.slice[name].values for panel in panels for name in scale if name in panel.slice], top=top
+    )
     columns = min(columns, len(panels))
     heights = [_COLUMN * _aspect(panel.slice) for panel in panels]
     rows = [max(heights[i : i + columns]) for i in range(0, len(panels), columns)]
@@ -109,7 +118,9 @@ def maps_figure(panels: Sequence[Panel], *, columns: int, scale: Sequence[str] =
     return figure
 
 
-def shared_levels(values: Sequence[NDArray[np.float64]], count: int = _LEVELS) -> NDArray[np.float64]:
+def shared_levels(
+    values: Sequence[NDArray[np.float64]], count: int = _LEVELS, *, top: float | None = None
+) -> NDArray[np.float64]:
     """Return levels for several maps, closer to each other at the bottom.
 
     The steep sides of one map would otherwise leave no colours to the others: the scale ends at the largest value of
@@ -118,6 +129,7 @@ def shared_levels(values: Sequence[NDArray[np.float64]], count: int = _LEVELS) -
     Args:
         values: The values of each map; NaN is left out.
         count: Number of intervals.
+        top: The highest level, if it is to be another.
 
     Returns:
         The levels, ascending, shape (count + 1,).
@@ -132,7 +144,7 @@ def shared_levels(values: Sequence[NDArray[np.float64]], count: int = _LEVELS) -
         return np.linspace(0.0, 1.0, count + 1)
     low = float(min(v.min() for v in finite))
     tops = [float(v.max()) for v in finite]
-    high = max(min(tops), low + (max(tops) - low) / 3)
+    high = max(min(tops), low + (max(tops) - low) / 3) if top is None else top
     if not high > low:
         high = low + max(abs(low), 1.0) * 1e-6
     return low + (high - low) * (np.arange(count + 1) / count) ** 2
@@ -160,9 +172,9 @@ def _map(axes: Axes, panel: Panel, levels: NDArray[np.float64], norm: BoundaryNo
     draw_marks(axes, found, panel.marks)
     axes.set_xlim(x[0], x[-1])
     axes.set_ylim(y[0], y[-1])
-    axes.set_title(panel.title, loc="left", pad=6)
-    axes.set_xlabel(str(found["first"].attrs.get("long_name", "first")))
-    axes.set_ylabel(str(found["second"].attrs.get("long_name", "second")), labelpad=2)
+    axes.set_title(written(panel.title), loc="left", pad=6)
+    axes.set_xlabel(written(str(found["first"].attrs.get("long_name", "first"))))
+    axes.set_ylabel(written(str(found["second"].attrs.get("long_name", "second"))), labelpad=2)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5))
 
@@ -219,7 +231,7 @@ def draw_marks(axes: Axes, found: xr.Dataset, names: tuple[str, ...] | None) -> 
             )  # fmt: skip
             if kind in {"hallucinated", "point"} and name != kind:
                 axes.annotate(
-                    pretty(name), (x[0], y[0]), xytext=(7, 6), textcoords="offset points", fontsize=9.5, zorder=5,
+                    written(name), (x[0], y[0]), xytext=(7, 6), textcoords="offset points", fontsize=9.5, zorder=5,
                     color="#1b1b1e", bbox=LABEL_BOX,
                 )  # fmt: skip
 
@@ -241,21 +253,19 @@ def marks_of(found: xr.Dataset) -> list[tuple[str, str, NDArray[Any], NDArray[An
     return marks
 
 
-def pretty(name: str) -> str:
-    """Print the name of a point with its index.
+def written(text: str) -> str:
+    """Print names as mathematics is written: indices below, `SAM` above.
 
     Args:
-        name: Such as `"x_h"`.
-
-    Returns:
-        For matplotlib; plain text where there is no index.
+        text: Such as `"f^SAM at x_h"`.
 
     Example:
-        >>> pretty("x_h"), pretty("x_*"), pretty("top")
-        ('xₕ', 'x⋆', 'top')
+        >>> written("f^SAM from x_0 to x_h"), written("x_*"), written("x_N")
+        ('fˢᴬᴹ from x₀ to xₕ', 'x⋆', 'x_N')
     """
-    subscripts = {"x_h": "xₕ", "x_*": "x⋆", "x_0": "x₀", "x_N": "x_N", "x^•": "x•"}
-    return subscripts.get(name, name)
+    for plain, raised in {"^SAM": "ˢᴬᴹ", "x_h": "xₕ", "x_*": "x⋆", "x_0": "x₀"}.items():
+        text = text.replace(plain, raised)
+    return text
 
 
 def _legend(panels: Sequence[Panel]) -> list[Line2D | Patch]:
@@ -271,7 +281,7 @@ def _legend(panels: Sequence[Panel]) -> list[Line2D | Patch]:
             elif kind == "set":
                 colour = SET_COLOURS.get(name, KINDS["hallucinated"][1])
                 edge = INK if colour == PAPER else colour
-                kinds[name] = Patch(facecolor=colour, edgecolor=edge, linewidth=0.8, label=name)
+                kinds[name] = Patch(facecolor=colour, edgecolor=edge, linewidth=0.8, label=written(name))
             elif kind not in kinds:
                 marker, face, size = KINDS[kind]
                 label = {"hallucinated": "hallucinated point", "point": "start"}.get(kind, f"{kind} of f")
@@ -289,20 +299,25 @@ def _bar(figure: Figure, bar: Axes, levels: NDArray[np.float64], norm: BoundaryN
         ScalarMappable(norm, mpl.colormaps["viridis"]), cax=bar, orientation="horizontal", extend="max",
         spacing="uniform", ticks=levels[::4],
     )  # fmt: skip
-    digits = 3
-    texts = [minus(significant(level, digits)) for level in levels[::4]]
-    while len(set(texts)) < len(texts) and digits < 12:  # a flat landscape high above 0
-        digits += 1
-        texts = [minus(significant(level, digits)) for level in levels[::4]]
-    bar.set_xticklabels(texts)
+    bar.set_xticklabels(tick_texts(levels[::4]))
     bar.set_xlabel("loss, one scale for all maps", labelpad=2)
     drawn.outline.set_linewidth(0.5)
 
 
-def lightness(colour: str) -> float:
-    """Return how light a colour is to the eye, 0 … 1.
+def tick_texts(values: NDArray[np.float64]) -> list[str]:
+    """Print the ticks of a scale: as many digits as tell them apart, and 0 for what is 0 beside the others.
 
     Args:
-        colour: As matplotlib takes it.
+        values: The ticks, ascending.
+
+    Example:
+        >>> tick_texts(np.array([1e-12, 0.5, 2.0])), tick_texts(np.array([1.4340, 1.4341]))
+        (['0', '0.5', '2'], ['1.434', '1.4341'])
     """
-    return float(np.dot(to_rgb(colour), (0.2126, 0.7152, 0.0722)))
+    span = float(values[-1] - values[0])
+    rounded = [0.0 if abs(v) < 1e-3 * span else float(v) for v in values]
+    for digits in range(3, 12):
+        texts = [minus(significant(v, digits)) for v in rounded]
+        if len(set(texts)) == len(texts):
+            break
+    return texts

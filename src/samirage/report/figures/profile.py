@@ -33,6 +33,12 @@ def profile_figure(found: xr.Dataset, *, width: float = 6.4) -> Figure:
             f"{name}: {said}", (place, height), xytext=(0, -16), textcoords="offset points", ha="center", va="top",
             fontsize=8.5,
         )  # fmt: skip
+    for place, name in ((0.0, "t = 0"), (rho, f"t = ρ = {rho:.3g}")):
+        axes.axvline(place, color=INK, linewidth=0.7, dashes=(2, 3), zorder=0)
+        axes.annotate(
+            name, (place, 1), xycoords=("data", "axes fraction"), xytext=(4, -2), textcoords="offset points",
+            ha="left", va="top", fontsize=8.5,
+        )  # fmt: skip
     low, high = float(np.nanmin(loss)), float(np.nanmax(loss))
     axes.set_ylim(low - 0.28 * (high - low), high + 0.08 * (high - low))
     axes.set_xlim(t[0], t[-1])

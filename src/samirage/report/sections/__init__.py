@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from samirage.lab.store import RunFolder
-from samirage.report.sections import doctor, generic, guard, mnist
+from samirage.report.sections import construction, doctor, generic, guard, mnist, network, toy
 from samirage.report.sections.section import Section
 
 Builder = Callable[[RunFolder, str], Section]
@@ -12,6 +12,9 @@ BUILDERS: dict[str, Builder] = {
     "mnist": mnist.build,
     "guard": guard.build,
     "doctor": doctor.build,
+    "toy": toy.build,
+    "construction": construction.build,
+    "network": network.build,
 }
 
 
