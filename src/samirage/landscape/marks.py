@@ -107,7 +107,7 @@ def mark_table(
 
 def _each(f: Smooth, x: Tensor, rho: float | None = None, variant: Any = "sam") -> Tensor:
     """The losses, some points at a time: their vectors may be long."""
-    some = x.split(max(1, _NUMBERS_AT_ONCE // x.shape[1]))
+    some = torch.split(x, max(1, _NUMBERS_AT_ONCE // x.shape[1]))
     values = [
         f(rows) if rho is None else surrogate_value(f, rows, rho=rho, variant=variant) for rows in some if len(rows)
     ]

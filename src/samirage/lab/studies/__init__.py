@@ -39,7 +39,8 @@ def create(
         >>> create(["unknown"], "smoke", {})
         Traceback (most recent call last):
         ...
-        samirage.errors.UserError: unknown study 'unknown': the studies are mnist, guard, doctor, toy, construction, network
+        samirage.errors.UserError: unknown study 'unknown': the studies are mnist, guard, doctor, toy, construction, \
+network
     """
     for name in names:
         if name not in _STUDIES:

@@ -78,7 +78,11 @@ class ConstructionStudy(AbstractSeededStudy[ConstructionConfig]):
         return [Cell(name, passes=self._settings.grid**2, settings={}) for name in _FUNCTIONS]
 
     def run(self, cell: Cell, advance: Callable[[int], None]) -> xr.Dataset:
-        """Find the farthest point, and scan the plane around it; see `AbstractStudy`."""
+        """Find the farthest point, and scan the plane around it; see `AbstractStudy`.
+
+        Raises:
+            ArithmeticError: If no component reaches so far.
+        """
         make, rho, spans = _FUNCTIONS[cell.name]
         f, one = make(), self._settings
         top = f.maximizers[0].to(self.device)
@@ -136,7 +140,7 @@ class ConstructionStudy(AbstractSeededStudy[ConstructionConfig]):
         common: dict[str, Any] = {"command": command, "standard_error": math.nan, "n": len(cells)}
         return [
             Claim(
-                statement="The gradient at the farthest point of the component points at the minimizer: the angle between them",
+                statement="The gradient at the farthest point of the component points at the minimizer: the angle",
                 source="Figure 2", relation=Relation.AT_MOST, expected=1e-6, unit="°", measured=angle, **common,
             ),
             Claim(
@@ -153,7 +157,7 @@ class ConstructionStudy(AbstractSeededStudy[ConstructionConfig]):
                 source="Theorem 2.2", relation=Relation.AT_MOST, expected=1e-10, measured=seen, **common,
             ),
             Claim(
-                statement="Existence is not attraction: in the plane, these points repel SAM where the minimizer is isolated",
+                statement="Existence is not attraction: the point that looks at an isolated minimizer repels SAM",
                 source="ours", relation=Relation.AT_LEAST, expected=1.0, measured=float(repelled), **common,
             ),
         ]  # fmt: skip
@@ -162,7 +166,7 @@ class ConstructionStudy(AbstractSeededStudy[ConstructionConfig]):
 def component(
     results: xr.Dataset, level: float, inside: list[float], target: list[float]
 ) -> tuple[np.ndarray[Any, np.dtype[np.bool_]], float]:
-    """Return the component of the superlevel set that holds a point, on the grid, and its largest distance from another.
+    """Return the component of a superlevel set that holds a point, on the grid, and its reach from another point.
 
     Args:
         results: A slice with `loss` over `second` × `first`, whose coordinates are those of the plane.

@@ -260,12 +260,12 @@ class NetworkStudy(AbstractSeededStudy[NetworkConfig]):
             lower = float((cell.loss_sam < float(cell.loss_sam_at) - 1e-12).mean())
             claims += [
                 Claim(
-                    statement="On the plane of two random directions no point has a lower f^SAM than x_h: share that has",
+                    statement="On a plane of two random directions no point has a lower f^SAM than x_h: share that has",
                     source="Figure 3 (b)", relation=Relation.AT_MOST, expected=0.0, measured=lower,
                     n=int(cell.loss_sam.size), **common,
                 ),
                 Claim(
-                    statement="x_h is not stationary for f: the gradient that SAM follows there, relative to the real one",
+                    statement="x_h is not stationary for f: the gradient that SAM follows, relative to the real one",
                     source="Figure 3 (a)", relation=Relation.AT_MOST, expected=1e-5,
                     measured=float(cell.grad_plus_norm_at / cell.grad_norm_at), n=1, **common,
                 ),
@@ -292,13 +292,13 @@ class NetworkStudy(AbstractSeededStudy[NetworkConfig]):
                     measured=ridge,
                     n=int(inside.sum()),
                     **common,
-                )  # fmt: skip
+                )
             )
         if (cell := results.get("trajectory")) is not None:
             claims += [
                 Claim(
-                    statement="From a perturbed x_h, SAM comes back to the set of hallucinated points: shift ratio at the "
-                    "end, relative to that at the start",
+                    statement="From a perturbed x_h, SAM comes back to hallucinated points: shift ratio at the end, "
+                    "relative to that at the start",
                     source="Figure 3 (c)", relation=Relation.AT_MOST, expected=1e-2,
                     measured=float(cell.end_shift_ratio / cell.start_shift_ratio), n=1, **common,
                 ),

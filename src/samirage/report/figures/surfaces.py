@@ -127,8 +127,8 @@ def _mark(name: str, stem: str, kind: str, x: NDArray[Any], y: NDArray[Any], z: 
         colour = style.colour if kind == "path" else SET_COLOURS.get(stem, KINDS["hallucinated"][1])
         return {**trace, "mode": "lines", "line": {"color": colour, "width": 5}}
     face = KINDS[kind][1]
-    return {**trace, "mode": "markers",
-            "marker": {"symbol": _SYMBOLS[kind], "color": face, "size": 5, "line": {"color": "#1b1b1e", "width": 1}}}  # fmt: skip
+    marker = {"symbol": _SYMBOLS[kind], "color": face, "size": 5, "line": {"color": "#1b1b1e", "width": 1}}
+    return {**trace, "mode": "markers", "marker": marker}
 
 
 def _within(axis: NDArray[Any], values: NDArray[Any]) -> NDArray[np.bool_]:

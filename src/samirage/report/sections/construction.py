@@ -48,9 +48,9 @@ def build(folder: RunFolder, study: str) -> Section:
                 id=f"{study}-figure",
                 title="The farthest point of a superlevel component (Figure 2 of the paper)",
                 caption=(
-                    "Shaded: the component about the maximizer where f is above its value at xₕ. Dashed: the circle about "
-                    "the minimizer that just holds it. The arrow is the direction of the gradient at xₕ; its length says "
-                    "nothing. All points are computed. " + label
+                    "Shaded: the component about the maximizer where f is above its value at xₕ. Dashed: the circle "
+                    "about the minimizer that just holds it. The arrow is the direction of the gradient at xₕ; its "
+                    "length says nothing. All points are computed. " + label
                 ),
                 drawings=(
                     drawing(construction_figure(titled, columns=2), f"{study}-wide", label, screens="wide"),

@@ -40,8 +40,8 @@ def build(folder: RunFolder, study: str) -> Section:
             id=f"{study}-random",
             title="Two random directions (Figure 3 (a) and (b) of the paper)",
             caption=(
-                "f and fˢᴬᴹ about xₕ, on one scale. A coordinate of 1 is a change as large as the weights: the hollow that "
-                "SAM sees is narrow and deep beside anything that f does there. " + honesty(cell)
+                "f and fˢᴬᴹ about xₕ, on one scale. A coordinate of 1 is a change as large as the weights: the hollow "
+                "that SAM sees is narrow and deep beside anything that f does there. " + honesty(cell)
             ),
             drawings=(
                 drawing(maps_figure(panels, columns=2), f"{study}-random-wide", label, screens="wide"),
@@ -55,7 +55,7 @@ def build(folder: RunFolder, study: str) -> Section:
             surfaces=tuple(surface_pair(cell)),
         )))  # fmt: skip
     if (cell := cells.get("along-u")) is not None:
-        label = f"The loss along the ascent direction: it rises from x_h over a ridge and falls to x-plus. {figures_at(cell)}"
+        label = f"The loss along u: it rises from x_h over a ridge and falls to x-plus. {figures_at(cell)}"
         opening.append(Block("figure.html", FigureBlock(
             id=f"{study}-profile",
             title="The ridge that SAM looks across",
@@ -75,8 +75,8 @@ def build(folder: RunFolder, study: str) -> Section:
             id=f"{study}-trajectory",
             title="SAM comes back (Figure 3 (c) of the paper)",
             caption=(
-                "fˢᴬᴹ on the plane through xₕ, the start x₀ a little beside it, and x_N, where SAM ends. All points of the "
-                "segment between xₕ and x_N are hallucinated: they differ in weights of pixels that are never inked. "
+                "fˢᴬᴹ on the plane through xₕ, the start x₀ a little beside it, and x_N, where SAM ends. All points of "
+                "the segment between xₕ and x_N are hallucinated: they differ in weights of pixels never inked. "
                 f"Coordinates are distances. {honesty(cell)}"
             ),
             drawings=(drawing(maps_figure([panel], columns=1, scale=scale), f"{study}-trajectory", label),),
@@ -100,11 +100,19 @@ def figures_at(cell: xr.Dataset) -> str:
     attracts = {"yes": "it attracts SAM", "no": "it does not attract SAM"}.get(
         str(cell.attrs["attractor"]), "whether it attracts SAM is undecided"
     )
+    grad, seen, loss, loss_sam, rho = (
+        significant(float(value), digits)
+        for value, digits in (
+            (cell["grad_norm_at"], 3),
+            (cell["grad_plus_norm_at"], 2),
+            (cell["loss_at"], 5),
+            (cell["loss_sam_at"], 5),
+            (cell.attrs["rho"], 3),
+        )
+    )
     return (
-        f"At xₕ the gradient of f has norm {significant(float(cell['grad_norm_at']))}; the gradient that SAM follows, at "
-        f"distance ρ = {significant(float(cell.attrs['rho']))}, {significant(float(cell['grad_plus_norm_at']), 2)}. The loss "
-        f"is {significant(float(cell['loss_at']), 5)}, and SAM sees {significant(float(cell['loss_sam_at']), 5)}. The "
-        f"certificate says: {cell.attrs['certificate']}; {attracts}."
+        f"At xₕ the gradient of f has norm {grad}; the gradient that SAM follows, at distance ρ = {rho}, "
+        f"has norm {seen}. The loss is {loss}, and SAM sees {loss_sam}. The certificate says: {cell.attrs['certificate']}; {attracts}."
     )
 
 

@@ -1,17 +1,31 @@
 """The section of study `toy`: a minimum of f^SAM where f has none, drawn."""
 
+from collections.abc import Sequence
+from typing import Final
+
 import xarray as xr
 
 from samirage.lab.store import RunFolder
 from samirage.report.figures import Panel, maps_figure, surface_pair
 from samirage.report.numbers import percent, significant
 from samirage.report.sections.drawing import drawing
-from samirage.report.sections.section import Block, FigureBlock, Section, SurfacesBlock, missing_notice
+from samirage.report.sections.section import (
+    Block,
+    Drawing,
+    FigureBlock,
+    Screens,
+    Section,
+    SurfacesBlock,
+    missing_notice,
+)
+
+WIDE: Final[Screens] = "wide"
+NARROW: Final[Screens] = "narrow"
 
 INTRODUCTION = (
-    "SAM does not descend the loss f but what it finds at distance ρ uphill, fˢᴬᴹ. Here is a landscape on which one can "
-    "see what that may do: a valley that runs in a ring around a hill. From inside of the ring, SAM looks across the "
-    "hill into the valley behind it, and rests."
+    "SAM does not descend the loss f but what it finds at distance ρ uphill, fˢᴬᴹ. Here is a landscape on which one "
+    "can see what that may do: a valley that runs in a ring around a hill. From inside of the ring, SAM looks across "
+    "the hill into the valley behind it, and rests."
 )
 
 
@@ -45,6 +59,7 @@ def build(folder: RunFolder, study: str) -> Section:
             ("guard", "SAM with guard, on f"),
         )
     ]
+    label = describe(cell)
     return Section(
         title="A minimum that is not there, drawn",
         headline=(INTRODUCTION, headline(cell)),
@@ -60,10 +75,7 @@ def build(folder: RunFolder, study: str) -> Section:
                     "round there. (c) Arrows along the gradient that SAM follows; their length is the square root of "
                     "its norm. The function is ours: that of the paper is not known to us."
                 ),
-                drawings=(
-                    drawing(maps_figure(figure1, columns=3, top=top), f"{study}-wide", describe(cell), screens="wide"),
-                    drawing(maps_figure(figure1, columns=1, top=top), f"{study}-slim", describe(cell), screens="narrow"),
-                ),
+                drawings=_drawings(figure1, f"{study}-maps", label, columns=3, top=top),
             )),
         ),
         blocks=(
@@ -74,12 +86,7 @@ def build(folder: RunFolder, study: str) -> Section:
                     "A dot where a run starts, a marker where it ends. The learning rate is "
                     f"{significant(float(cell.attrs['lr']))} and the radius {significant(float(cell.attrs['rho']))}."
                 ),
-                drawings=(
-                    drawing(maps_figure(ways, columns=2, scale=("loss",), top=top), f"{study}-ways-wide", describe(cell),
-                            screens="wide"),
-                    drawing(maps_figure(ways, columns=1, scale=("loss",), top=top), f"{study}-ways-slim", describe(cell),
-                            screens="narrow"),
-                ),
+                drawings=_drawings(ways, f"{study}-ways", label, columns=2, top=top, scale=("loss",)),
             )),
             Block("surfaces.html", SurfacesBlock(
                 id=f"{study}-surfaces",
@@ -89,6 +96,21 @@ def build(folder: RunFolder, study: str) -> Section:
             )),
         ),
     )  # fmt: skip
+
+
+def _drawings(
+    panels: Sequence[Panel],
+    prefix: str,
+    label: str,
+    *,
+    columns: int,
+    top: float,
+    scale: Sequence[str] = ("loss", "loss_sam"),
+) -> tuple[Drawing, ...]:
+    return tuple(
+        drawing(maps_figure(panels, columns=n, top=top, scale=scale), f"{prefix}-{screens}", label, screens=screens)
+        for n, screens in ((columns, WIDE), (1, NARROW))
+    )
 
 
 def headline(cell: xr.Dataset) -> str:
@@ -113,6 +135,7 @@ def describe(cell: xr.Dataset) -> str:
         cell: The cell.
     """
     return (
-        "Maps of f, with a closed curve of minimizers around a maximizer, and of f-SAM, whose minimizers form a smaller "
-        f"closed curve inside of it, at least {significant(float(cell['set_distance'].min()))} away. {headline(cell)}"
+        "Maps of f, with a closed curve of minimizers around a maximizer, and of f-SAM, whose minimizers form a "
+        f"smaller closed curve inside of it, at least {significant(float(cell['set_distance'].min()))} away. "
+        f"{headline(cell)}"
     )
