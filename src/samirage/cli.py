@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from samirage._version import __version__
+from samirage.cli_landscape import add_commands as add_landscape_command
 from samirage.cli_points import add_commands as add_point_commands
 from samirage.errors import UserError, require
 
@@ -65,7 +66,10 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: samirage reproduce mnist --scale laptop --loss cross-entropy --out runs/ce",
     )
     reproduce.add_argument(
-        "studies", nargs="*", metavar="STUDY", help="which studies (default: all): mnist, guard, doctor"
+        "studies",
+        nargs="*",
+        metavar="STUDY",
+        help="which studies (default: all): mnist, guard, doctor, toy, construction, network",
     )
     reproduce.add_argument(
         "--scale",
@@ -102,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(run=_report)
 
     add_point_commands(commands, _radius)
+    add_landscape_command(commands, _radius)
 
     data = commands.add_parser(
         "data", help="fetch data sets", description="Data sets.", epilog="example: samirage data fetch mnist"

@@ -111,8 +111,9 @@ def figures_at(cell: xr.Dataset) -> str:
         )
     )
     return (
-        f"At xₕ the gradient of f has norm {grad}; the gradient that SAM follows, at distance ρ = {rho}, "
-        f"has norm {seen}. The loss is {loss}, and SAM sees {loss_sam}. The certificate says: {cell.attrs['certificate']}; {attracts}."
+        f"At xₕ the gradient of f has norm {grad}; the gradient that SAM follows, at distance ρ = {rho}, has norm "
+        f"{seen}. The loss is {loss}, and SAM sees {loss_sam}. The certificate says: {cell.attrs['certificate']}; "
+        f"{attracts}."
     )
 
 
