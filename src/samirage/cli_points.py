@@ -126,6 +126,8 @@ def function_of(options: argparse.Namespace) -> "tuple[Smooth, dict[str, Any]]":
     Raises:
         UserError: If it cannot be made.
     """
+    from samirage.points import make_function
+
     arguments = {}
     for text in options.arg:
         name, separator, value = text.partition("=")

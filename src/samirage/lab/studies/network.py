@@ -260,22 +260,22 @@ class NetworkStudy(AbstractSeededStudy[NetworkConfig]):
             lower = float((cell.loss_sam < float(cell.loss_sam_at) - 1e-12).mean())
             claims += [
                 Claim(
-                    statement="On a plane of two random directions no point has a lower f^SAM than x_h: share that has",
+                    statement="On a plane of two random directions no point has a lower fˢᴬᴹ than xₕ: share that has",
                     source="Figure 3 (b)", relation=Relation.AT_MOST, expected=0.0, measured=lower,
                     n=int(cell.loss_sam.size), **common,
                 ),
                 Claim(
-                    statement="x_h is not stationary for f: the gradient that SAM follows, relative to the real one",
+                    statement="xₕ is not stationary for f: the gradient that SAM follows, relative to the real one",
                     source="Figure 3 (a)", relation=Relation.AT_MOST, expected=1e-5,
                     measured=float(cell.grad_plus_norm_at / cell.grad_norm_at), n=1, **common,
                 ),
                 Claim(
-                    statement="SAM sees a lower loss than there is: f − f^SAM at x_h",
+                    statement="SAM sees a lower loss than there is: f − fˢᴬᴹ at xₕ",
                     source="Figure 3", relation=Relation.AT_LEAST, expected=1e-6,
                     measured=float(cell.loss_at - cell.loss_sam_at), n=1, **common,
                 ),
                 Claim(
-                    statement="The certificate says that x_h attracts SAM (1: yes)",
+                    statement="The certificate says that xₕ attracts SAM (1: yes)",
                     source="Theorem 3.2", relation=Relation.AT_LEAST, expected=1.0,
                     measured=float(cell.attrs["attractor"] == "yes"), n=1, **common,
                 ),
@@ -285,7 +285,7 @@ class NetworkStudy(AbstractSeededStudy[NetworkConfig]):
             ridge = float(cell.loss.where(inside).max()) - float(cell.loss_at)
             claims.append(
                 Claim(
-                    statement="Between x_h and x⁺ lies a ridge: how far the loss rises above that at x_h",
+                    statement="Between xₕ and x⁺ lies a ridge: how far the loss rises above that at xₕ",
                     source="ours",
                     relation=Relation.AT_LEAST,
                     expected=1e-4,
@@ -297,13 +297,13 @@ class NetworkStudy(AbstractSeededStudy[NetworkConfig]):
         if (cell := results.get("trajectory")) is not None:
             claims += [
                 Claim(
-                    statement="From a perturbed x_h, SAM comes back to hallucinated points: shift ratio at the end, "
+                    statement="From a perturbed xₕ, SAM comes back to hallucinated points: shift ratio at the end, "
                     "relative to that at the start",
                     source="Figure 3 (c)", relation=Relation.AT_MOST, expected=1e-2,
                     measured=float(cell.end_shift_ratio / cell.start_shift_ratio), n=1, **common,
                 ),
                 Claim(
-                    statement="Between x_h and where SAM ends, all points are hallucinated: largest shift ratio",
+                    statement="Between xₕ and where SAM ends, all points are hallucinated: largest shift ratio",
                     source="Figure 3 (c)", relation=Relation.AT_MOST, expected=0.1,
                     measured=float(cell.segment_shift_ratio.max()), n=int(cell.sizes["segment"]), **common,
                 ),

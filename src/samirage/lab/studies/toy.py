@@ -150,7 +150,7 @@ class ToyStudy(AbstractSeededStudy[ToyConfig]):
         common: dict[str, Any] = {"command": command, "standard_error": math.nan}
         return [
             Claim(
-                statement="At the minimizers of f^SAM the gradient of f is far from 0: its smallest norm",
+                statement="At the minimizers of fˢᴬᴹ the gradient of f is far from 0: its smallest norm",
                 source="Figure 1 (b)", relation=Relation.AT_LEAST, expected=0.05,
                 measured=float(cell.set_grad_norm.min()), n=cell.sizes["set_point"], **common,
             ),

@@ -27,7 +27,7 @@ from samirage.report.numbers import minus, significant
 _LEVELS: Final = 16
 _ARROWS: Final = 19  # along each axis
 _COLUMN: Final = 3.55  # inches, of the axes of one panel
-_LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 0.72, 0.15, 0.42, 0.5, 0.72  # inches
+_LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 0.95, 0.15, 0.42, 0.5, 0.75  # inches
 _BAR: Final = 0.62  # inches, for the colour bar below
 _LINE: Final = 0.27  # inches, of one line of the legend
 
@@ -96,6 +96,7 @@ def maps_figure(
     width = _LEFT + columns * _COLUMN + (columns - 1) * _GAP + _RIGHT
     height = sum(rows) + len(rows) * (_TOP + _BOTTOM) + _BAR + legend_height
     figure = Figure(figsize=(width, height))
+    same_axes = len({str(panel.slice["second"].attrs.get("long_name")) for panel in panels}) == 1
     norm = BoundaryNorm(levels, 256, extend="max")
     y = height - legend_height
     for row, row_height in enumerate(rows):
@@ -105,6 +106,8 @@ def maps_figure(
             own = heights[row * columns + column]
             axes = figure.add_axes((x / width, (y + row_height - own) / height, _COLUMN / width, own / height))
             _map(axes, panel, levels, norm)
+            if column and same_axes:
+                axes.set_ylabel("")
         y -= _BOTTOM
     bar = figure.add_axes(
         (_LEFT / width, 0.42 / height, min(_COLUMN * 1.3, width - _LEFT - 0.5) / width, 0.11 / height)

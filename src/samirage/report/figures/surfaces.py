@@ -67,8 +67,7 @@ def _spec(
     stride = -(-len(found["first"]) // _MOST)
     thin = found.isel(first=slice(None, None, stride), second=slice(None, None, stride))
     z = thin[variable].transpose("second", "first").values
-    # A third more than the scale: where the surface leaves it, one sees that it goes on.
-    cut = np.where(z > low + 1.0 * (high - low), np.nan, z)
+    cut = _cut_off(z, high)
     traces: list[dict[str, Any]] = [
         {
             "type": "surface",
@@ -111,6 +110,15 @@ def _spec(
         },
     }
     return {"data": traces, "layout": layout}
+
+
+def _cut_off(z: NDArray[np.float64], high: float) -> NDArray[np.float64]:
+    """Leave out what is higher, and let the rim end at that height: no spikes from one grid point to the next."""
+    above = np.pad(z > high, 1, mode="edge")
+    rows, columns = z.shape
+    around = [above[i : i + rows, j : j + columns] for i in range(3) for j in range(3)]
+    cut: NDArray[np.float64] = np.where(np.all(around, axis=0), np.nan, np.minimum(z, high))
+    return cut
 
 
 def _mark(name: str, stem: str, kind: str, x: NDArray[Any], y: NDArray[Any], z: NDArray[np.float64]) -> dict[str, Any]:

@@ -125,9 +125,12 @@ def honesty(cell: xr.Dataset) -> str:
     """
     far = float(np.nanmax(cell["mark_distance"].values))
     apart = float(np.nanmax(np.abs(cell["mark_loss"].values - cell["mark_loss_on_slice"].values)))
-    parts = [f"Of what is overlaid, nothing lies farther from the slice than {significant(far, 2)}"]
-    parts.append(f"its true loss differs from the slice's by at most {significant(apart, 2)}")
-    text = "; ".join(parts) + "."
+    text = "All that is overlaid lies on the slice."
+    if far > 0:
+        text = (
+            f"Of what is overlaid, nothing lies farther from the slice than {significant(far, 2)}; its true loss differs "
+            f"from what the slice shows by at most {significant(apart, 2)}."
+        )
     if "explained_variance" in cell.attrs:
         shares = [percent(float(share)) for share in np.atleast_1d(cell.attrs["explained_variance"])]
         text += f" The axes explain {' and '.join(shares)} of the variance of the trajectory."

@@ -1,5 +1,5 @@
 (() => {
-  // Colours of the page, which follow the reader's scheme.
+  // Scrolling does not zoom: on a page as long as this one it would catch the reader. Colours of the page, which follow the reader's scheme.
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const themed = () => {
     const ink = colour("--ink");
@@ -21,7 +21,7 @@
     const specs = views.map((view) => JSON.parse(view.parentElement.querySelector("script").textContent));
     let busy = false;
     views.forEach((view, i) => {
-      const config = { displaylogo: false, responsive: true, displayModeBar: false, scrollZoom: true };
+      const config = { displaylogo: false, responsive: true, scrollZoom: false };
       Plotly.newPlot(view, specs[i].data, dressed(specs[i].layout), config).then(() => {
         const follow = (event) => {
           const camera = event["scene.camera"];
