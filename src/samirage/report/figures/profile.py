@@ -30,7 +30,7 @@ def profile_figure(found: xr.Dataset, *, width: float = 6.4) -> Figure:
         )  # fmt: skip
         said = "SAM stands here" if name == "x" else "and sees the slope here"
         axes.annotate(
-            f"{name}: {said}", (place, height), xytext=(0, -16), textcoords="offset points", ha="center", va="top",
+            f"{name}: {said}", (place, height), xytext=(-8 if name == "x" else 8, -16), textcoords="offset points", ha="left" if name == "x" else "right", va="top",
             fontsize=8.5,
         )  # fmt: skip
     for place, name in ((0.0, "t = 0"), (rho, f"t = ρ = {rho:.3g}")):

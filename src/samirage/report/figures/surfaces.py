@@ -23,7 +23,7 @@ _SYMBOLS: Final = {
     "hallucinated": "diamond",
     "point": "square",
 }
-_EYE: Final = {"x": -1.35, "y": -1.35, "z": 1.05}
+_EYE: Final = {"x": -1.45, "y": -1.45, "z": 1.15}
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,9 @@ def _spec(
         if (marks is not None and stem not in marks) or not shown.any():
             continue
         traces.append(_mark(written(name), stem, kind, x, y, np.where(shown, height + 0.01 * (high - low), np.nan)))
-    label = {axis: written(str(found[axis].attrs.get("long_name", axis))) for axis in ("first", "second")}
+    label = {
+        axis: written(str(found[axis].attrs.get("long_name", axis)).partition(" (")[0]) for axis in ("first", "second")
+    }
     axis = {"showbackground": False, "nticks": 5}
     layout = {
         "margin": {"l": 0, "r": 0, "t": 0, "b": 0},

@@ -79,7 +79,10 @@ def build(folder: RunFolder, study: str) -> Section:
                 "the segment between xₕ and x_N are hallucinated: they differ in weights of pixels never inked. "
                 f"Coordinates are distances. {honesty(cell)}"
             ),
-            drawings=(drawing(maps_figure([panel], columns=1, scale=scale), f"{study}-trajectory", label),),
+            drawings=(
+                drawing(maps_figure([panel], columns=1, scale=scale), f"{study}-way-wide", label, screens="wide"),
+                drawing(maps_figure([panel], columns=1, scale=scale), f"{study}-way-slim", label, screens="narrow"),
+            ),
         )))  # fmt: skip
     return Section(
         title="A hallucinated minimizer of a network",
@@ -128,8 +131,8 @@ def honesty(cell: xr.Dataset) -> str:
     text = "All that is overlaid lies on the slice."
     if far > 0:
         text = (
-            f"Of what is overlaid, nothing lies farther from the slice than {significant(far, 2)}; its true loss differs "
-            f"from what the slice shows by at most {significant(apart, 2)}."
+            f"Of what is overlaid, nothing lies farther from the slice than {significant(far, 2)}; its true loss "
+            f"differs from what the slice shows by at most {significant(apart, 2)}."
         )
     if "explained_variance" in cell.attrs:
         shares = [percent(float(share)) for share in np.atleast_1d(cell.attrs["explained_variance"])]

@@ -19,9 +19,10 @@
   const draw = (figure) => {
     const views = [...figure.querySelectorAll(".view")];
     const specs = views.map((view) => JSON.parse(view.parentElement.querySelector("script").textContent));
+    const bar = matchMedia("(hover: hover)").matches; // a finger has no use for it, and it covers the picture
     let busy = false;
     views.forEach((view, i) => {
-      const config = { displaylogo: false, responsive: true, scrollZoom: false };
+      const config = { displaylogo: false, responsive: true, scrollZoom: false, displayModeBar: bar };
       Plotly.newPlot(view, specs[i].data, dressed(specs[i].layout), config).then(() => {
         const follow = (event) => {
           const camera = event["scene.camera"];
