@@ -13,6 +13,8 @@ import torch
 
 from samirage import cli
 from samirage._version import __version__
+from samirage.lab import studies
+from samirage.lab.names import STUDIES
 
 
 def run(*arguments):
@@ -174,3 +176,7 @@ assert main(["report", {str(out)!r}]) == 0
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=Path(__file__).parent)
+
+
+def test_the_help_names_every_study():
+    assert tuple(studies._STUDIES) == STUDIES

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from samirage._version import __version__
+from samirage.cli_landscape import add_commands as add_landscape_command
 from samirage.cli_points import add_commands as add_point_commands
 from samirage.errors import UserError, require
+from samirage.lab.names import STUDIES
 
 _INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
@@ -65,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: samirage reproduce mnist --scale laptop --loss cross-entropy --out runs/ce",
     )
     reproduce.add_argument(
-        "studies", nargs="*", metavar="STUDY", help="which studies (default: all): mnist, guard, doctor, points"
+        "studies", nargs="*", metavar="STUDY", help=f"which studies (default: all): {', '.join(STUDIES)}"
     )
     reproduce.add_argument(
         "--scale",
@@ -102,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(run=_report)
 
     add_point_commands(commands, _radius)
+    add_landscape_command(commands, _radius)
 
     data = commands.add_parser(
         "data", help="fetch data sets", description="Data sets.", epilog="example: samirage data fetch mnist"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from samirage.landscape import Smooth
 
-_FUNCTION = (
+FUNCTION_HELP = (
     "bump-on-bowl, double-well, moat, multi-well, quadratic, ring, or module:factory of your own, whose module is "
     "imported"
 )
@@ -54,7 +54,7 @@ def add_commands(commands: Any, radius: Callable[[str], float]) -> None:
 
 
 def _common(parser: argparse.ArgumentParser, radius: Callable[[str], float]) -> None:
-    parser.add_argument("function", nargs="?", metavar="FUNCTION", help=_FUNCTION)
+    parser.add_argument("function", nargs="?", metavar="FUNCTION", help=FUNCTION_HELP)
     parser.add_argument("--rho", type=radius, metavar="RHO", help="perturbation radius, above 0")
     parser.add_argument("--lr", type=radius, metavar="LR", help="learning rate at which attraction is asked for")
     parser.add_argument(
@@ -73,8 +73,9 @@ def _common(parser: argparse.ArgumentParser, radius: Callable[[str], float]) -> 
 def _certify(options: argparse.Namespace, command: str) -> int:
     from samirage.points import certify
 
-    f, _ = _function(options)
-    with _explained():
+    _check_named(options)
+    f, _ = function_of(options)
+    with explained():
         for x in _points(f, options):
             print(
                 certify(
@@ -96,12 +97,13 @@ def _prove(options: argparse.Namespace, command: str) -> int:
     if options.check is not None:
         if not options.check.is_file():
             raise UserError(f"{options.check} is not a file: name one that `samirage prove --out FILE` wrote")
-        with _explained():
+        with explained():
             check = check_record(options.check)
         print(check)
         return 0 if check.confirmed else 1
-    f, arguments = _function(options)
-    with _explained():
+    _check_named(options)
+    f, arguments = function_of(options)
+    with explained():
         proofs = [prove(f, x, options.rho, lr=options.lr) for x in _points(f, options)]
     for proof in proofs:
         print(proof)
@@ -115,11 +117,17 @@ def _prove(options: argparse.Namespace, command: str) -> int:
     return 0 if first is not None else 1
 
 
-def _function(options: argparse.Namespace) -> "tuple[Smooth, dict[str, Any]]":
+def function_of(options: argparse.Namespace) -> "tuple[Smooth, dict[str, Any]]":
+    """Make the function that a command names, and return it with its arguments.
+
+    Args:
+        options: With `function` and `arg`.
+
+    Raises:
+        UserError: If it cannot be made.
+    """
     from samirage.points import make_function
 
-    if options.function is None or options.rho is None:
-        raise UserError("name a FUNCTION and give --rho, such as `samirage prove double-well --rho 1.5`")
     arguments = {}
     for text in options.arg:
         name, separator, value = text.partition("=")
@@ -129,7 +137,7 @@ def _function(options: argparse.Namespace) -> "tuple[Smooth, dict[str, Any]]":
             arguments[name] = json.loads(value)
         except ValueError:
             arguments[name] = value
-    with _explained():
+    with explained():
         return make_function(options.function, arguments), arguments
 
 
@@ -137,18 +145,13 @@ def _points(f: "Smooth", options: argparse.Namespace) -> "Iterator[Tensor]":
     """Yield the point that was given, the parameters of a network, or the points that are found.
 
     Raises:
-        UserError: If a file cannot be read, or no point is found.
+        UserError: If no point is found.
     """
     import torch
 
     from samirage.points import find_hallucinated
 
-    given = options.x
-    if options.x_file is not None:
-        try:
-            given = json.loads(options.x_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{options.x_file} cannot be read as a JSON list of numbers ({error})") from None
+    given = points_given(options)
     if given is not None:
         yield torch.tensor(given, dtype=torch.float64)
         return
@@ -164,8 +167,31 @@ def _points(f: "Smooth", options: argparse.Namespace) -> "Iterator[Tensor]":
         yield point.x
 
 
+def points_given(options: argparse.Namespace) -> list[float] | None:
+    """Return the point that a command names, if it names one.
+
+    Args:
+        options: With `x` and `x_file`.
+
+    Raises:
+        UserError: If a file cannot be read.
+    """
+    given: list[float] | None = options.x
+    if options.x_file is not None:
+        try:
+            given = json.loads(options.x_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{options.x_file} cannot be read as a JSON list of numbers ({error})") from None
+    return given
+
+
+def _check_named(options: argparse.Namespace) -> None:
+    if options.function is None or options.rho is None:
+        raise UserError("name a FUNCTION and give --rho, such as `samirage prove double-well --rho 1.5`")
+
+
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """Turn what the library refuses into the one sentence that the user reads.
 
     Raises:

@@ -12,10 +12,8 @@ Every file is written under a temporary name and renamed, so that a killed run l
 """
 
 import json
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from typing import Any
 import xarray as xr
 
 from samirage.errors import UserError
+from samirage.files import whole_file
 from samirage.lab.claims import Claim
 from samirage.lab.pack import pack, unpack
 
@@ -212,33 +211,6 @@ class RunFolder:
                 f"{path} holds a claim that cannot be read ({error}); delete the file and run "
                 f"`samirage reproduce {study}` again on this folder"
             ) from None
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` that becomes `path` when the block ends well, and is removed if not.
-
-    Args:
-        path: The file to be written; its folder is made if need be.
-
-    Yields:
-        Where to write.
-
-    Raises:
-        UserError: If the file cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror or error}); name a folder that is writable and has room"
-        ) from None
-    finally:
-        with suppress(OSError):  # where nothing could be written, there is nothing to remove
-            temporary.unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=8)  # it is one file for hundreds of cells

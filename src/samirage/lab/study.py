@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import torch
 import xarray as xr
 
+from samirage.errors import UserError
 from samirage.lab.claims import Claim
 from samirage.lab.runtime import usable_device
 
@@ -86,6 +87,22 @@ class AbstractStudy(ABC):
         Returns:
             The claims with their measured values.
         """
+
+
+def without_own(study: str, overrides: Mapping[str, Any]) -> None:
+    """Refuse settings that a study has of its own.
+
+    Args:
+        study: Name of the study.
+        overrides: What was given.
+
+    Raises:
+        UserError: If a loss or radii were given.
+    """
+    foreign = [name for name in ("loss", "rhos") if name in overrides]
+    if foreign:
+        given = " and ".join(f"--{'rho' if name == 'rhos' else name}" for name in foreign)
+        raise UserError(f"study {study} has losses and radii of its own: leave out {given}, or name other studies")
 
 
 class Settings(Protocol):

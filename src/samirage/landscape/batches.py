@@ -82,6 +82,31 @@ def chunks(batches: Iterable[Any], *, size: int | None, device: torch.device, dt
             )
 
 
+def first_examples(batches: Iterable[Any], count: int) -> list[tuple[Data, Data]]:
+    """Return the first so many examples as a list of batches.
+
+    Args:
+        batches: The user's batches.
+        count: How many examples, at most as many as there are.
+    """
+    kept: list[tuple[Data, Data]] = []
+    for inputs, targets in batches:
+        length = next(_lengths(targets))
+        kept.append((_part(inputs, count), _part(targets, count)) if length > count else (inputs, targets))
+        count -= length
+        if count <= 0:
+            break
+    return kept
+
+
+def _part(data: Data, count: int) -> Data:
+    if isinstance(data, Tensor):
+        return data[:count] if data.dim() else data
+    if isinstance(data, (tuple, list)):
+        return type(data)(_part(value, count) for value in data)
+    return {key: _part(value, count) for key, value in data.items()} if isinstance(data, dict) else data
+
+
 def _leaves(data: Data) -> Iterator[Tensor]:
     if isinstance(data, Tensor):
         yield data

@@ -1,5 +1,7 @@
 """A network as a function of one flat vector: which layers forbid it, and its forward pass with other weights."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -27,6 +29,17 @@ def check_deterministic(model: nn.Module) -> None:
             "the loss of this model is not a fixed function of its parameters, because of its layers "
             f"{'; '.join(found)}: call model.eval() first, or replace them"
         )
+
+
+def batch_norm_policy(model: nn.Module) -> str:
+    """Say in a few words what batch norm does while the parameters of a network that was not refused vary.
+
+    Args:
+        model: The network.
+    """
+    if any(isinstance(module, _BatchNorm) for module in model.modules()):
+        return "running statistics of the model as it is, the same at every point"
+    return "none in the model"
 
 
 def _objection(module: nn.Module) -> str | None:
@@ -70,7 +83,6 @@ class FlatNetwork:
             raise ValueError(f"all trainable parameters must have one dtype and device; got {listed}")
         self._shapes = {name: p.shape for name, p in trainable.items()}
         # A tied parameter stands in several places, all of which must be replaced; but a module that is used twice must
-        # A tied parameter stands in several places, all of which must be replaced; but a module that is used twice must
         # be written to once (named_modules lists it once), or functional_call would not find back to the original.
         names = {id(p): name for name, p in trainable.items()}
         self._places = {
@@ -86,6 +98,22 @@ class FlatNetwork:
         """Return the present parameters, copied into one vector of shape (d,)."""
         current = dict(self.model.named_parameters())
         return torch.cat([current[name].detach().reshape(-1) for name in self._shapes])
+
+    def flatten(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """Return the vector that named parameters stand for, shape (d,).
+
+        Args:
+            parameters: A tensor for every trainable parameter; others are left out.
+
+        Raises:
+            ValueError: If one is missing or has another shape.
+        """
+        for name, shape in self._shapes.items():
+            given = parameters.get(name)
+            if given is None or given.shape != shape:
+                what = "none" if given is None else f"shape {tuple(given.shape)}"
+                raise ValueError(f"parameters must hold {name!r} of shape {tuple(shape)}; got {what}")
+        return torch.cat([parameters[name].detach().reshape(-1) for name in self._shapes])
 
     def unflatten(self, x: Tensor) -> dict[str, Tensor]:
         """Return the parameters that a vector stands for, by name, as views.

@@ -1,15 +1,25 @@
 """The loss of a network over a whole data set, as a function of one vector."""
 
+import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
 
-from samirage.landscape.batches import Chunk, Data, check, chunks, unchanged_random_states, with_progress
-from samirage.landscape.network import FlatNetwork, check_deterministic
+from samirage.landscape.batches import (
+    Chunk,
+    Data,
+    check,
+    chunks,
+    first_examples,
+    unchanged_random_states,
+    with_progress,
+)
+from samirage.landscape.network import FlatNetwork, batch_norm_policy, check_deterministic
+from samirage.landscape.saved_bytes import SavedBytes
 from samirage.landscape.smooth import Linearized
 
 # Points that are evaluated as one batch: measured on a CPU, this is up to ten times as fast as one by one for small
@@ -87,6 +97,7 @@ class Objective:
         self._memory_bytes = memory_gb * 1e9
         self._progress = progress
         self._vmap_works = True
+        self._at_once: int | None = None
         self._examples = self._chunks = 0
         self._measure()
 
@@ -115,6 +126,61 @@ class Objective:
         """
         self._check(x, one=True)
         return self._network.unflatten(x)
+
+    def flatten(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """Return the vector that named parameters stand for, shape (d,), in their dtype: a checkpoint, for example.
+
+        Args:
+            parameters: A tensor for every trainable parameter, such as a `state_dict`; others are left out.
+        """
+        return self._network.flatten(parameters)
+
+    @property
+    def batch_norm(self) -> str:
+        """What batch norm does while the parameters vary, in a few words."""
+        return batch_norm_policy(self._network.model)
+
+    def activation_bytes(self, x: Tensor) -> int:
+        """Return how many bytes one point's gradient keeps at a time: activations over the first chunk of the data.
+
+        Args:
+            x: One point, shape (d,).
+        """
+        with self._quiet(x), SavedBytes() as saved:
+            next(self._weighted_losses(self._rows(x), "measuring"))
+        return saved.total
+
+    def subset(self, examples: int) -> "Objective":
+        """Return the same over the first so many examples: a cheaper loss, which is the same in every call.
+
+        Args:
+            examples: How many, from 1 to `self.examples`.
+
+        Raises:
+            ValueError: If there are not so many.
+        """
+        if isinstance(examples, bool) or not isinstance(examples, int) or not 1 <= examples <= self.examples:
+            raise ValueError(f"examples must be a whole number from 1 to {self.examples}; got {examples!r}")
+        smaller = copy.copy(self)
+        with unchanged_random_states(self._batches, self.flat_parameters().device, seeded=True):
+            smaller._batches = first_examples(self._batches, examples)
+        smaller._measure()
+        return smaller
+
+    def points_at_once(self, most: int) -> "Objective":
+        """Return the same, with another choice of how many points are evaluated as one batch; it shares the data.
+
+        Args:
+            most: Most points to evaluate as one batch, at least 1; 1 evaluates one after another.
+
+        Raises:
+            ValueError: If the number is out of its range.
+        """
+        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+            raise ValueError(f"most must be a whole number of at least 1; got {most!r}")
+        other = copy.copy(self)
+        other._at_once = most
+        return other
 
     # --- value and derivatives -----------------------------------------------------------------------
 
@@ -195,7 +261,7 @@ class Objective:
         rows = self._rows(x)
         grad = torch.zeros_like(rows[0])
         kept: list[tuple[Tensor, Tensor]] = []
-        with self._quiet(x), _SavedBytes() as saved:
+        with self._quiet(x), SavedBytes() as saved:
             for _, leaf, loss in self._weighted_losses(rows, "gradient"):
                 fits = saved.total <= self._memory_bytes
                 (part,) = torch.autograd.grad(loss, leaf, create_graph=fits)
@@ -238,7 +304,7 @@ class Objective:
             if number < after:
                 continue
             weight = chunk.count / self._examples if self._mean else 1.0
-            at_once = min(_PARAMETERS_AT_ONCE // self.dim, _EXAMPLES_AT_ONCE // chunk.count)
+            at_once = self._at_once or min(_PARAMETERS_AT_ONCE // self.dim, _EXAMPLES_AT_ONCE // chunk.count)
             for first in range(0, len(rows), max(at_once, 1)):
                 place = slice(first, first + at_once) if at_once > 1 and len(rows) > 1 else first
                 leaf = rows[place].clone().requires_grad_(derivatives) if only is None else only
@@ -324,26 +390,3 @@ def _product(grad: Tensor, leaf: Tensor, v: Tensor) -> Tensor:
         return torch.zeros_like(leaf)
     (product,) = torch.autograd.grad(grad, leaf, v, retain_graph=True, materialize_grads=True)
     return product
-
-
-class _SavedBytes:
-    """Counts the memory that autograd keeps for backward passes, each storage once."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._seen: set[int] = set()
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
-
-    def _pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._seen:
-            self._seen.add(storage.data_ptr())
-            self.total += storage.nbytes()
-        return tensor.detach()  # an output that was returned itself would hold its own graph, for ever
-
-    def __enter__(self) -> "_SavedBytes":
-        self._hooks.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._hooks.__exit__(*error)

@@ -11,6 +11,7 @@ from typing import Protocol
 from torch import Tensor
 
 from samirage.sam import Jacobian, Variant, displacement
+from samirage.sam.map import surrogate
 
 
 @dataclass(frozen=True)
@@ -80,3 +81,24 @@ def sam_jacobian(f: Smooth, x: Tensor, *, rho: float, variant: Variant = "sam", 
     here = f.linearize(x)
     there = f.linearize(x + displacement(x, here.grad, rho, variant=variant))
     return Jacobian(x, here.grad, here.hvp, there.hvp, rho, variant, weight_decay)
+
+
+def surrogate_value(f: Smooth, x: Tensor, *, rho: float, variant: Variant = "sam") -> Tensor:
+    """Return `f^SAM(x) = f(x + e(x))`: one gradient and one value.
+
+    Args:
+        f: The function.
+        x: Points, shape (…, d).
+        rho: Perturbation radius, at least 0.
+        variant: `"sam"`, `"asam"` or `"unnormalized"`.
+
+    Returns:
+        Values, shape (…).
+
+    Example:
+        >>> import torch
+        >>> from samirage.landscape import Ring
+        >>> surrogate_value(Ring(), torch.tensor([0.5, 0.0]), rho=1.5)  # SAM sees a minimum here
+        tensor(0.)
+    """
+    return surrogate(f, f.grad, x, rho=rho, variant=variant)

@@ -1,8 +1,12 @@
 """The page: one HTML file that needs nothing outside itself, made from a run folder alone."""
 
+import base64
+import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,8 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from samirage._version import __version__
-from samirage.errors import UserError
-from samirage.lab.store import RunFolder, whole_file
+from samirage.errors import UserError, require
+from samirage.files import whole_file
+from samirage.lab.store import RunFolder
 from samirage.report import numbers
 from samirage.report.figures.style import PALETTE
 from samirage.report.sections import build_section
@@ -41,9 +46,11 @@ def build_page(folder: RunFolder) -> Path:
     studies = folder.studies()
     if not any(folder.finished(study) for study in studies):
         raise UserError(f"{folder.path} holds no finished cell; run `samirage reproduce` on this folder first")
+    shown = [_study(folder, study) for study in studies]
     html = _environment().get_template("page.html").render(
         run=folder.path.resolve().name,
-        studies=[_study(folder, study) for study in studies],
+        studies=shown,
+        scripts=_scripts() if any(one["section"].has_surfaces for one in shown) else (),
         palette=PALETTE.values(),
         paper=PAPER,
         font=FONT,
@@ -53,6 +60,25 @@ def build_page(folder: RunFolder) -> Path:
     with whole_file(page) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return page
+
+
+@dataclass(frozen=True)
+class _Script:
+    """A script in the page, and the hash by which its security policy knows it: no other one runs."""
+
+    text: Markup
+
+    @property
+    def hash(self) -> str:
+        digest = hashlib.sha256(self.text.encode()).digest()
+        return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _scripts() -> tuple[_Script, ...]:
+    """Plotly, whole, and what links its surfaces; only in pages that have some."""
+    own = (resources.files("samirage.report") / "templates" / "surfaces.js").read_text(encoding="utf-8")
+    library: str = require("lab", "plotly.offline").get_plotlyjs()
+    return tuple(_Script(Markup(text.replace("</script", "<\\/script"))) for text in (library, own))
 
 
 def _study(folder: RunFolder, study: str) -> dict[str, Any]:
@@ -141,6 +167,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["code"] = _code
+    environment.filters["json"] = _json
     for name in ("percent", "significant", "with_error"):
         environment.filters[name] = getattr(numbers, name)
     return environment
@@ -149,3 +176,8 @@ def _environment() -> Environment:
 def _code(text: str) -> Markup:
     """Escape a text and print what stands between backticks as code."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _json(value: Any) -> Markup:
+    """Print plain data as JSON that cannot end the element that it stands in."""
+    return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))

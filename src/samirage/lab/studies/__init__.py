@@ -4,7 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from samirage.errors import UserError
-from samirage.lab.studies import alternatives, doctor, guard, mnist, points, wells
+from samirage.lab.studies import (
+    alternatives,
+    construction,
+    doctor,
+    guard,
+    mnist,
+    network,
+    points,
+    toy,
+    wells,
+)
 from samirage.lab.study import AbstractStudy
 
 # What makes a study of each name: scale, overrides of its settings, data folder → the study.
@@ -15,6 +25,9 @@ _STUDIES: Final[dict[str, Callable[[str, Mapping[str, Any], str | None], Abstrac
     "wells": wells.create,
     "doctor": doctor.create,
     "points": points.create,
+    "toy": toy.create,
+    "construction": construction.create,
+    "network": network.create,
 }
 
 

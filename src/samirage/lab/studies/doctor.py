@@ -14,7 +14,6 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from samirage.errors import UserError
 from samirage.lab.claims import Claim, Relation
 from samirage.lab.digits import Digits
 from samirage.lab.ensemble import train
@@ -23,7 +22,7 @@ from samirage.lab.models import LOSSES
 from samirage.lab.particles import Particles
 from samirage.lab.runtime import default_threads
 from samirage.lab.stacked import AbstractStack
-from samirage.lab.study import AbstractSeededStudy, Cell
+from samirage.lab.study import AbstractSeededStudy, Cell, without_own
 from samirage.landscape import Objective
 from samirage.monitor import Diagnosis, Thresholds, Watch, Window
 from samirage.monitor.confirm import Loss, confirm_status
@@ -290,11 +289,6 @@ def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> Do
         overrides: Settings that differ from the scale's own, by name.
         data_dir: Folder of the data set, where it is not the one in the package.
 
-    Raises:
-        UserError: If the study cannot be configured so.
     """
-    foreign = [name for name in ("loss", "rhos") if name in overrides]
-    if foreign:
-        given = " and ".join(f"--{'rho' if name == 'rhos' else name}" for name in foreign)
-        raise UserError(f"study doctor has losses and radii of its own: leave out {given}, or name other studies")
+    without_own("doctor", overrides)
     return DoctorStudy(replace(SCALES[scale], **{"threads": default_threads(), **overrides}), data_dir)

@@ -3,7 +3,18 @@
 from collections.abc import Callable
 
 from samirage.lab.store import RunFolder
-from samirage.report.sections import alternatives, doctor, generic, guard, mnist, points, wells
+from samirage.report.sections import (
+    alternatives,
+    construction,
+    doctor,
+    generic,
+    guard,
+    mnist,
+    network,
+    points,
+    toy,
+    wells,
+)
 from samirage.report.sections.section import Section
 
 Builder = Callable[[RunFolder, str], Section]
@@ -15,6 +26,9 @@ BUILDERS: dict[str, Builder] = {
     "wells": wells.build,
     "doctor": doctor.build,
     "points": points.build,
+    "toy": toy.build,
+    "construction": construction.build,
+    "network": network.build,
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from markupsafe import Markup
 
 from samirage.lab.store import RunFolder
+from samirage.report.figures.surfaces import Surface
 
 Screens = Literal["all", "wide", "narrow"]
 
@@ -43,6 +44,23 @@ class FigureBlock:
 
 
 @dataclass(frozen=True)
+class SurfacesBlock:
+    """Surfaces side by side that turn together.
+
+    Attributes:
+        id: Its id on the page.
+        title: Its heading.
+        caption: What is drawn, in plain words.
+        surfaces: The surfaces.
+    """
+
+    id: str
+    title: str
+    caption: str
+    surfaces: tuple[Surface, ...]
+
+
+@dataclass(frozen=True)
 class Block:
     """A part of a section: data, and the template that prints it.
 
@@ -74,6 +92,11 @@ class Section:
     opening: tuple[Block, ...] = ()
     blocks: tuple[Block, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def has_surfaces(self) -> bool:
+        """Whether it shows surfaces that a reader can turn, for which the page must bring scripts."""
+        return any(block.template == "surfaces.html" for block in (*self.opening, *self.blocks))
 
 
 def missing_notice(folder: RunFolder, study: str) -> tuple[str, ...]:
