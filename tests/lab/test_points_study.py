@@ -87,6 +87,7 @@ def test_a_portrait_agrees_with_the_function_that_it_is_of(picture):
     point, plus = torch.as_tensor(picture.point.values[0]), torch.as_tensor(picture.point_plus.values[0])
     grad = f.grad(point)
     assert torch.allclose(plus - point, 1.5 * grad / grad.norm(), atol=1e-12)
+    assert torch.allclose(torch.as_tensor(picture.point_grad.values[0]), grad)
     assert bool(picture.point_attracts[0])
     # The window of radii: from the distance of the minimum to the saddle, to that of the two minima.
     reach = float(f.minimizers[0].norm())

@@ -99,10 +99,13 @@ def check_differentiable(f: Smooth, x: Tensor, name: str = "x") -> None:
         v = v / v.norm()
         before, here, after = (f.grad(x + t * v) for t in (-step, 0.0, step))
         forward, backward = (after - here) / step, (here - before) / step
-        # A smooth gradient gives the same slope on both sides up to step·(third derivative) and rounding/step.
+        product = f.hvp(x, v)
+        # A smooth gradient gives the same slope on both sides, and that of the Hessian, up to step·(third derivative)
+        # and rounding/step. An absolute value at its very kink bends alike on both sides: only the Hessian tells.
         size = float(torch.maximum(forward.norm(), backward.norm()))
         noise = 1e-16 * float(here.norm() + after.norm() + before.norm()) * math.sqrt(f.dim) / step
-        if float((forward - backward).norm()) > _MAX_KINK * size + 100 * noise + 1e-9:
+        apart = max(float((forward - backward).norm()), float(((forward + backward) / 2 - product).norm()))
+        if apart > _MAX_KINK * size + 100 * noise + 1e-9:
             raise ValueError(
                 f"f does not look twice differentiable at {name}: its gradient bends there (a ReLU, an absolute value, "
                 "a maximum?); use a smooth function such as tanh, or another point"

@@ -77,7 +77,7 @@ SCALES: Final[dict[str, PointsConfig]] = {
         data="mnist-mini", images=500, steps=600, return_steps=1000, seeds=4,
     ),
     "paper": PointsConfig(
-        "paper", tuple(CLOSED_FORMS), tuple(ANALYTIC), ("3x1", "3x2", "5x1", "7x1", "10x1", "14x1", "28x1"),
+        "paper", tuple(CLOSED_FORMS), tuple(ANALYTIC), ("3x1", "3x2", "5x1", "7x1", "10x1", "14x1", "28x1", "24x2"),
         resolution=240, data="mnist", images=10_000, steps=2000, return_steps=1000, seeds=16,
     ),
 }  # fmt: skip
