@@ -74,7 +74,7 @@ def workloads(*, tiny: bool) -> list[Workload]:
         y = torch.tensor(data.train_labels[:images]).long()
         steps = 5 if tiny else (31, 21, 11)[(100, 1000, 5000).index(images)]
         found.append(Workload(f"784-32-10 tanh, {images} images", MLP([784, 32, 10]).eval(), x, y, steps))
-    images = 8 if tiny else 64
+    images = 8 if tiny else 32
     noise, labels = torch.randn(images, 3, 32, 32), torch.arange(images) % 10
     net = ResNet18(10, width=4 if tiny else 16).eval()
     found.append(
