@@ -74,7 +74,7 @@ def workloads(*, tiny: bool) -> list[Workload]:
         y = torch.tensor(data.train_labels[:images]).long()
         steps = 5 if tiny else (31, 21, 11)[(100, 1000, 5000).index(images)]
         found.append(Workload(f"784-32-10 tanh, {images} images", MLP([784, 32, 10]).eval(), x, y, steps))
-    images = 8 if tiny else 64
+    images = 8 if tiny else 32
     noise, labels = torch.randn(images, 3, 32, 32), torch.arange(images) % 10
     net = ResNet18(10, width=4 if tiny else 16).eval()
     found.append(
@@ -119,7 +119,7 @@ def tasks(work: Workload, rivals: dict[str, Any]) -> dict[str, Callable[[], obje
         other = copy.deepcopy(model)
 
         def evaluate(net: nn.Module, data: tuple[Tensor, Tensor]) -> float:
-            return float(loss_fn(net(data[0]), data[1]).item())
+            return float(loss_fn(net(data[0]), data[1]))
 
         found["landscaper f"] = partial(
             landscaper.LossLandscape.compute, other, (x, y), directions, evaluate, steps=work.steps, distance=SPAN,
@@ -128,9 +128,11 @@ def tasks(work: Workload, rivals: dict[str, Any]) -> dict[str, Callable[[], obje
     if (loss_landscapes := rivals.get("loss_landscapes")) is not None:
         other_model = copy.deepcopy(model)
         metric = importlib.import_module("loss_landscapes.metrics").Loss(loss_fn, x, y)
+        # Its normalisation by filters, the default, divides by zero where a bias is zero.
         found["loss-landscapes f"] = partial(
-            loss_landscapes.random_plane, other_model, metric, distance=SPAN, steps=work.steps, deepcopy_model=True
-        )
+            loss_landscapes.random_plane, other_model, metric, distance=SPAN, steps=work.steps, normalization="model",
+            deepcopy_model=True,
+        )  # fmt: skip
     return found
 
 

@@ -307,7 +307,9 @@ class Objective:
             at_once = self._at_once or min(_PARAMETERS_AT_ONCE // self.dim, _EXAMPLES_AT_ONCE // chunk.count)
             for first in range(0, len(rows), max(at_once, 1)):
                 place = slice(first, first + at_once) if at_once > 1 and len(rows) > 1 else first
-                leaf = rows[place].clone().requires_grad_(derivatives) if only is None else only
+                leaf = rows[place] if only is None else only
+                if only is None and derivatives:
+                    leaf = leaf.clone().requires_grad_()
                 with torch.set_grad_enabled(derivatives):
                     losses = weight * self._losses(leaf, fixed, chunk)
                 yield place, leaf, losses

@@ -4,9 +4,9 @@ Batching points with vmap wins tenfold where a network and its data are small, a
 processor's cache. Where the turn lies depends on the machine.
 """
 
+import math
 from collections.abc import Callable
-from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 from torch import Tensor
 
@@ -15,7 +15,10 @@ from samirage.landscape.smooth import Smooth
 _VECTORS: Final = 6  # of length d that live at once for each point: x, g, e, x⁺, g⁺ and the parameters as leaves
 _GROWTH: Final = 4  # from one number of points that is tried to the next
 _GAIN: Final = 1.05  # by which more points at once must be faster
-_ENOUGH_S: Final = 0.05  # of one measurement, whose repetitions tell nothing more
+_LOST: Final = 1.5  # by which a size may be slower before larger ones are given up
+_ROUNDS: Final = 2  # in which every size is tried; the first call of each may be slow
+_SHARE: Final = 8  # of the points, of which the largest size that is tried is one part
+_SHARE_A_PASS: Final = 16  # points that share a pass over the data
 
 
 def check_memory(x: Tensor, memory_gb: float) -> None:
@@ -46,36 +49,54 @@ def points_that_fit(f: Smooth, x: Tensor, memory_gb: float) -> int:
     return max(1, int(memory_gb * 1e9 // max(each, 1)))
 
 
-def fastest(f: Smooth, points: Tensor, most: int, compute: Callable[[Smooth, Tensor], Any]) -> int:
-    """Measure how many points at once go fastest.
+class Pace:
+    """Chooses how many points go at once, by timing the work itself: what is tried is done, and nothing is wasted.
 
     Args:
-        f: A function that has `points_at_once`, as an `Objective`.
-        points: Points to try, shape (n, d).
-        most: Most points at once that fit the memory.
-        compute: What is to be computed of them.
-
-    Returns:
-        The number, from 1 to `most`.
+        f: The function; only one that has `points_at_once`, as an `Objective`, leaves a choice.
+        fit: Most points that fit the memory.
+        count: Number of points in all.
+        at_once: The number, if it is given.
     """
-    settings: Callable[[int], Smooth] = getattr(f, "points_at_once")  # noqa: B009
-    best, number = 1, 1
-    best_s = _seconds(lambda: compute(settings(1), points[:1]))
-    while (number := number * _GROWTH) <= min(most, len(points)):
-        here, some = settings(number), points[:number]
-        seconds = _seconds(lambda: compute(here, some)) / number  # noqa: B023
-        if seconds * _GAIN < best_s:
-            best, best_s = number, seconds
-        elif seconds > 1.5 * best_s:
-            break
-    return best
 
+    def __init__(self, f: Smooth, fit: int, count: int, at_once: int | None) -> None:
+        self._f, self._fit = f, fit
+        self._settings: Callable[[int], Smooth] | None = getattr(f, "points_at_once", None)
+        sizes = [1]
+        while self._settings and at_once is None and sizes[-1] * _GROWTH <= min(fit, count // _SHARE):
+            sizes.append(sizes[-1] * _GROWTH)
+        self._best = dict.fromkeys(sizes, math.inf)
+        self._trials = [size for _ in range(_ROUNDS) for size in sizes] if len(sizes) > 1 else []
+        self._chosen = at_once or (1 if self._settings else fit)
+        self._current = 1
 
-def _seconds(task: Callable[[], Any]) -> float:
-    """The shortest of some runs, the first of which is left out unless it is long by itself."""
-    times: list[float] = []
-    while len(times) < 4 and sum(times) < _ENOUGH_S:
-        begun = perf_counter()
-        task()
-        times.append(perf_counter() - begun)
-    return min(times)
+    def turn(self) -> tuple[Smooth, int]:
+        """Return the function as it is to be called next, and with how many points."""
+        while self._trials and self._hopeless(self._trials[0]):
+            self._trials.pop(0)
+        self._current = self._trials.pop(0) if self._trials else self._choice()
+        if self._settings is None:
+            return self._f, self._current
+        # Even where points go one after another, some share each pass over the data, which may have to be loaded.
+        return self._settings(self._current), max(self._current, min(self._fit, _SHARE_A_PASS))
+
+    def took(self, points: int, seconds: float) -> None:
+        """Take in how long the last turn took.
+
+        Args:
+            points: How many points it had.
+            seconds: How long it took.
+        """
+        if self._current in self._best:
+            self._best[self._current] = min(self._best[self._current], seconds / points)
+
+    def _hopeless(self, size: int) -> bool:
+        """Whether a smaller size was so much slower than one still smaller that this one need not be tried."""
+        smaller = [each for n, each in self._best.items() if n < size and each < math.inf]
+        return self._best[size] == math.inf and len(smaller) > 1 and smaller[-1] > _LOST * min(smaller)
+
+    def _choice(self) -> int:
+        if len(self._best) == 1:
+            return self._chosen
+        fastest = min(self._best.values())
+        return min(n for n, each in self._best.items() if each <= _GAIN * fastest)

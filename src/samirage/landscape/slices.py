@@ -7,8 +7,9 @@ much of a trajectory its plane explains, where there are gaps.
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from samirage.errors import require
 from samirage.landscape.marks import Mark, known_marks, mark_table
-from samirage.landscape.pace import check_memory, fastest, points_that_fit
+from samirage.landscape.pace import Pace, check_memory, points_that_fit
 from samirage.landscape.partial import Partial
 from samirage.landscape.planes import Flat
 from samirage.landscape.smooth import Smooth
@@ -33,7 +34,6 @@ FIELDS: Final[tuple[Fields, ...]] = get_args(Fields)
 AXES: Final = ("first", "second")
 _VECTORS: Final = frozenset({"descent", "descent_sam"})
 _MOST: Final = 2**16  # points in work at once
-_SHARE_A_PASS: Final = 16  # points that share a pass over the data
 
 _TELL: Final = {  # of every variable: its name in words, its unit or what it is in
     "loss": ("f", "loss"),
@@ -116,23 +116,24 @@ def scan(
     grid = grid.flip(1)  # rows of the second axis, columns of the first: the first coordinate runs fastest
     rows = {name: np.full((len(grid), len(axes)) if name in _VECTORS else len(grid), np.nan) for name in names}
 
-    def compute(g: Smooth, points: Tensor) -> dict[str, Tensor]:
-        return _figures(g, where, points, rho, fields, variant)
-
     identity = _identity(f, where, axes, rho, fields, variant)
     with Partial(out, identity, rows, progress=progress) as partial:
         todo = partial.missing()
-        chosen, width = _paced(f, where, grid[todo], memory_gb, at_once, compute)
-        for first in range(0, len(todo), width):
+        fit = min(points_that_fit(f, where.origin, memory_gb), _MOST) if len(todo) else 1
+        pace, first = Pace(f, fit, len(todo), at_once), 0
+        while first < len(todo):
+            begun = perf_counter()
+            chosen, width = pace.turn()
             some = todo[first : first + width]
-            partial.store(
-                some, {k: v.double().cpu().numpy() for k, v in compute(chosen, where.points(grid[some])).items()}
-            )
+            found = _figures(chosen, where, where.points(grid[some]), rho, fields, variant)
+            partial.store(some, {name: values.double().cpu().numpy() for name, values in found.items()})
+            pace.took(len(some), perf_counter() - begun)
+            first += len(some)
         rows = partial.rows
     gaps = int((~np.isfinite(rows["loss_sam" if rho is not None else "loss"]) | ~np.isfinite(rows["loss"])).sum())
     dims = tuple(reversed(axes))
     shape = tuple(reversed(sizes))
-    found = {
+    variables = {
         name: ((*dims, "axis"), _gaps(v).reshape(*shape, len(axes)))
         if name in _VECTORS
         else (dims, _gaps(v).reshape(shape))
@@ -141,7 +142,7 @@ def scan(
     table = mark_table(f, where, all_marks, rho=rho, variant=variant)
     coords = {**axes, "axis": list(axes)} if set(names) & _VECTORS else dict(axes)
     dataset: xr.Dataset = xarray.Dataset(
-        {**found, **table}, coords, _attributes(f, where, rho, variant, gaps, len(grid))
+        {**variables, **table}, coords, _attributes(f, where, rho, variant, gaps, len(grid))
     )
     for name, variable in dataset.variables.items():
         if name in _TELL:
@@ -180,24 +181,6 @@ def _figures(
         "descent": -where.project(grad),
         "descent_sam": -where.project(grad_plus),
     }
-
-
-def _paced(
-    f: Smooth, where: Flat, grid: Tensor, memory_gb: float, at_once: int | None, compute: Any
-) -> tuple[Smooth, int]:
-    """Choose how many points go at once: the function so set, and that number."""
-    if not len(grid):
-        return f, 1
-    fit = min(points_that_fit(f, where.origin, memory_gb), _MOST)
-    settings: Callable[[int], Smooth] | None = getattr(f, "points_at_once", None)
-    if settings is None:
-        return f, at_once or fit
-    if at_once is None:
-        # From the middle of the grid, where the losses are finite if they are anywhere.
-        sample = grid[len(grid) // 2 :][: max(1, len(grid) // 8)]
-        at_once = fastest(f, where.points(sample), fit, compute)
-    # Even where points go one after another, some share each pass over the data, which may have to be loaded.
-    return settings(at_once), max(at_once, min(fit, _SHARE_A_PASS))
 
 
 # --- what is said about it -----------------------------------------------------------------------------------------

@@ -29,9 +29,10 @@ def profile_figure(found: xr.Dataset, *, width: float = 6.4) -> Figure:
             color=METHODS["sam"].colour if marker == "*" else "none", markeredgecolor=INK, zorder=3,
         )  # fmt: skip
         said = "SAM stands here" if name == "x" else "and sees the slope here"
+        left = name == "x"
         axes.annotate(
-            f"{name}: {said}", (place, height), xytext=(-8 if name == "x" else 8, -16), fontsize=8.5,
-            textcoords="offset points", ha="left" if name == "x" else "right", va="top",
+            f"{name}: {said}", (place, height), xytext=(-8 if left else 8, -16), textcoords="offset points",
+            ha="left" if left else "right", va="top", fontsize=8.5,
         )  # fmt: skip
     for place, name in ((0.0, "t = 0"), (rho, f"t = ρ = {rho:.3g}")):
         axes.axvline(place, color=INK, linewidth=0.7, dashes=(2, 3), zorder=0)
