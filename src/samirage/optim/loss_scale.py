@@ -5,12 +5,17 @@ A scaler reaches the optimizer in two ways. Given to the constructor, it is aske
 user has called `scaler.unscale_`) and `found_inf`; it does so for optimizers that declare `_step_supports_amp_scaling`.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.amp import GradScaler
 from torch.optim import Optimizer
+
+from samirage.optim.excursion import unscaled_plus
+from samirage.optim.record import StepRecord
+from samirage.sam import Variant, VariantOptions
 
 
 class LossScale:
@@ -131,3 +136,27 @@ class LossScale:
         """Drop what `scaler.step` has set, for it does not when the step raises."""
         self._optimizer.__dict__.pop("grad_scale", None)
         self._optimizer.__dict__.pop("found_inf", None)
+
+
+def unscaled_late(record: StepRecord, inverse: Tensor, variant: Variant | VariantOptions) -> StepRecord:
+    """Correct a record from before `scaler.step(optimizer)`, which has brought the loss scale just now.
+
+    Args:
+        record: The record.
+        inverse: 1 / loss scale.
+        variant: The variant of the step.
+
+    Returns:
+        The record, of the gradients without the scale.
+
+    Raises:
+        RuntimeError: If the perturbation should have known the scale.
+    """
+    if variant == "unnormalized":
+        raise RuntimeError(
+            "variant 'unnormalized' depends on the scale of the gradients: give the scaler to the constructor, as "
+            "SAM(..., variant='unnormalized', scaler=scaler)"
+        )
+    record = replace(record, grad_norm=record.grad_norm * inverse.to(record.grad_norm))
+    unscaled = unscaled_plus(record, inverse)
+    return replace(record, grad_plus_norm=unscaled.grad_plus_norm, slope_plus=unscaled.slope_plus)

@@ -26,8 +26,8 @@ from samirage.optim._validate import (
 )
 from samirage.optim.alarm import RoundingAlarm
 from samirage.optim.direction import direction_of
-from samirage.optim.excursion import Excursion, gradient_norm, unscaled_plus
-from samirage.optim.loss_scale import LossScale
+from samirage.optim.excursion import Excursion, gradient_norm
+from samirage.optim.loss_scale import LossScale, unscaled_late
 from samirage.optim.notes import Phase
 from samirage.optim.operators import Operators
 from samirage.optim.plain import PlainExcursion, excursion_of
@@ -337,7 +337,7 @@ class SAM(Planned):
         if self._loss_scale.is_known:
             if record.perturbed and self.scaler is None and not self._notes.in_closure:
                 late = self._loss_scale.inverse()
-                record = record if late is None else self._unscaled_late(record, late)
+                record = record if late is None else unscaled_late(record, late, self.variant)
             overflow = self._loss_scale.overflow(closure=self._notes.in_closure)
             if overflow is not None:
                 record = replace(record, skipped=record.skipped | overflow)
@@ -370,21 +370,6 @@ class SAM(Planned):
         self.base.step()
         if self._direction is not None:
             self._direction.after_step(self._params_with_grad(), self.state, perturbed=False)
-
-    def _unscaled_late(self, record: StepRecord, inverse: Tensor) -> StepRecord:
-        """Correct a record from before `scaler.step(optimizer)`, which has brought the loss scale just now.
-
-        Raises:
-            RuntimeError: If the perturbation should have known the scale.
-        """
-        if self.variant == "unnormalized":
-            raise RuntimeError(
-                "variant 'unnormalized' depends on the scale of the gradients: give the scaler to the constructor, as "
-                "SAM(..., variant='unnormalized', scaler=scaler)"
-            )
-        record = replace(record, grad_norm=record.grad_norm * inverse.to(record.grad_norm))
-        unscaled = unscaled_plus(record, inverse)
-        return replace(record, grad_plus_norm=unscaled.grad_plus_norm, slope_plus=unscaled.slope_plus)
 
     def _plain_record(self, loss: Any) -> StepRecord:
         grad_norm = gradient_norm(self._params())

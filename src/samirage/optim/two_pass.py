@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer, optimizer
 
+from samirage.optim.closure import with_grad
 from samirage.optim.notes import Phase
 from samirage.optim.record import StepRecord
 from samirage.optim.shards import MeanOfShards, closures_of_shards, mean_loss, mean_record
@@ -178,7 +179,7 @@ class TwoPass(Wrapper):
         self._before_closure(two_pass)
         before = [] if notes.old_grads else [(p, p.grad, p.grad._version) for p in self._params() if p.grad is not None]
         notes.zeroed = False
-        loss = _with_grad(closure)
+        loss = with_grad(closure)
         if notes.waiting is not None:  # the closure has made the perturbed pass itself
             return notes.waiting, loss
         self._require_unperturbed("the end of the closure")
@@ -195,11 +196,11 @@ class TwoPass(Wrapper):
         self._notes.phase = Phase.PERTURBED
         loss_plus = None
         if self._depart(drop_grads=True, two_pass=two_pass):
-            loss_plus = _with_grad(closure)
+            loss_plus = with_grad(closure)
         record = self._come_back(value, loss_plus)
         while self._tries_again(record):  # from the same gradients
             self._depart(drop_grads=True, two_pass=True)
-            record = self._come_back(value, _with_grad(closure))
+            record = self._come_back(value, with_grad(closure))
         return record, value if loss_plus is loss else loss
 
     @contextmanager
@@ -393,12 +394,3 @@ class TwoPass(Wrapper):
             )
         if not self._has_grads():
             raise RuntimeError(f"{call} found no gradient in any parameter: call backward() before it")
-
-
-def _with_grad(closure: Callable[[], Any]) -> Any:
-    """Call a closure from within a step, where gradients are off."""
-    torch.set_grad_enabled(True)
-    try:
-        return closure()
-    finally:
-        torch.set_grad_enabled(False)
