@@ -34,8 +34,9 @@ test: $(STAMP)  ## Lint, types, layers and all tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
-bench: $(STAMP)  ## Measure the ensemble engine against the hardware and against a loop over seeds
+bench: $(STAMP)  ## Measure the engine, the optimizer and slices against the passes that they need, and against others
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/landscape.py
 
 clean:  ## Remove what make and the tools made, but no run in runs/
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
