@@ -34,8 +34,10 @@ test: $(STAMP)  ## Lint, types, layers and all tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
-bench: $(STAMP)  ## Measure the ensemble engine, a step of the optimizer, and what guard and monitor cost
+bench: $(STAMP)  ## Measure engine, optimizer, guard and monitor, slices and curvature, against others where there are any
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/landscape.py
+	$(BIN)/python benchmarks/curvature.py
 
 clean:  ## Remove what make and the tools made, but no run in runs/
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -15,9 +15,10 @@ from samirage.landscape.smooth import Smooth
 _VECTORS: Final = 6  # of length d that live at once for each point: x, g, e, x⁺, g⁺ and the parameters as leaves
 _GROWTH: Final = 4  # from one number of points that is tried to the next
 _GAIN: Final = 1.05  # by which more points at once must be faster
-_LOST: Final = 1.5  # by which a size may be slower before larger ones are given up
+_LOST: Final = 1.5  # by which a size may be slower before it and larger ones are given up
 _ROUNDS: Final = 2  # in which every size is tried; the first call of each may be slow
-_SHARE: Final = 8  # of the points, of which the largest size that is tried is one part
+_TRIAL: Final = 4  # points of a trial, at least
+_SHARE: Final = 4  # at most one part in so many of the points goes into trials
 _SHARE_A_PASS: Final = 16  # points that share a pass over the data
 
 
@@ -62,23 +63,33 @@ class Pace:
     def __init__(self, f: Smooth, fit: int, count: int, at_once: int | None) -> None:
         self._f, self._fit = f, fit
         self._settings: Callable[[int], Smooth] | None = getattr(f, "points_at_once", None)
-        sizes = [1]
-        while self._settings and at_once is None and sizes[-1] * _GROWTH <= min(fit, count // _SHARE):
-            sizes.append(sizes[-1] * _GROWTH)
-        self._best = dict.fromkeys(sizes, math.inf)
-        self._trials = [size for _ in range(_ROUNDS) for size in sizes] if len(sizes) > 1 else []
-        self._chosen = at_once or (1 if self._settings else fit)
-        self._current = 1
+        sizes: list[int] = []
+        while self._settings and at_once is None:
+            sizes.append(sizes[-1] * _GROWTH if sizes else 1)
+            if sizes[-1] > fit or _ROUNDS * sum(max(size, _TRIAL) for size in sizes) > count // _SHARE:
+                sizes.pop()
+                break
+        self._best = dict.fromkeys(sizes, math.inf) if len(sizes) > 1 else {}
+        self._trials = [size for _ in range(_ROUNDS) for size in self._best]
+        self._given = at_once
+        self._current: int | None = None
 
     def turn(self) -> tuple[Smooth, int]:
         """Return the function as it is to be called next, and with how many points."""
         while self._trials and self._hopeless(self._trials[0]):
             self._trials.pop(0)
-        self._current = self._trials.pop(0) if self._trials else self._choice()
+        if self._trials:
+            self._current = self._trials.pop(0)
+            return self._set(self._current), max(self._current, min(self._fit, _TRIAL))
+        self._current = self._choice()
         if self._settings is None:
-            return self._f, self._current
+            return self._f, self._current or self._fit
         # Even where points go one after another, some share each pass over the data, which may have to be loaded.
-        return self._settings(self._current), max(self._current, min(self._fit, _SHARE_A_PASS))
+        return self._set(self._current), max(self._current or 1, min(self._fit, _SHARE_A_PASS))
+
+    def _set(self, at_once: int | None) -> Smooth:
+        """The function with that setting; with its own, which is a guess, where there are too few points to try any."""
+        return self._f if self._settings is None or at_once is None else self._settings(at_once)
 
     def took(self, points: int, seconds: float) -> None:
         """Take in how long the last turn took.
@@ -91,12 +102,13 @@ class Pace:
             self._best[self._current] = min(self._best[self._current], seconds / points)
 
     def _hopeless(self, size: int) -> bool:
-        """Whether a smaller size was so much slower than one still smaller that this one need not be tried."""
+        """Whether this size, or one below it, was so much slower than a smaller one that it need not be tried again."""
         smaller = [each for n, each in self._best.items() if n < size and each < math.inf]
-        return self._best[size] == math.inf and len(smaller) > 1 and smaller[-1] > _LOST * min(smaller)
+        last = self._best[size] if self._best[size] < math.inf else (smaller[-1] if smaller else 0.0)
+        return bool(smaller) and last > _LOST * min(smaller)
 
-    def _choice(self) -> int:
-        if len(self._best) == 1:
-            return self._chosen
+    def _choice(self) -> int | None:
+        if not self._best:
+            return self._given
         fastest = min(self._best.values())
         return min(n for n, each in self._best.items() if each <= _GAIN * fastest)
