@@ -19,6 +19,8 @@ _LOST: Final = 1.5  # by which a size may be slower before it and larger ones ar
 _ROUNDS: Final = 2  # in which every size is tried; the first call of each may be slow
 _TRIAL: Final = 4  # points of a trial, at least
 _SHARE: Final = 4  # at most one part in so many of the points goes into trials
+_FEWEST: Final = _SHARE * _ROUNDS * 2 * _TRIAL  # points from which on there are trials
+_MOST: Final = 2**16  # points in work at once
 _SHARE_A_PASS: Final = 16  # points that share a pass over the data
 
 
@@ -37,17 +39,22 @@ def check_memory(x: Tensor, memory_gb: float) -> None:
         raise ValueError(f"one grid point needs {needed / 1e9:.2g}·10⁹ bytes, beyond memory_gb={memory_gb:g}: raise it")
 
 
-def points_that_fit(f: Smooth, x: Tensor, memory_gb: float) -> int:
+def points_that_fit(f: Smooth, x: Tensor, memory_gb: float, count: int) -> int:
     """Return how many points can be evaluated at once within a memory budget, at least 1.
 
     Args:
         f: The function.
         x: A point, shape (d,).
         memory_gb: The budget, in 10⁹ bytes.
+        count: Number of points in all.
     """
     activations: Callable[[Tensor], int] | None = getattr(f, "activation_bytes", None)
-    each = _VECTORS * x.numel() * x.element_size() + (activations(x) if activations is not None else 0)
-    return max(1, int(memory_gb * 1e9 // max(each, 1)))
+    each = _VECTORS * x.numel() * x.element_size()
+    if (
+        activations is not None and count >= _FEWEST
+    ):  # to know the activations takes a pass, which few points do not repay
+        each += activations(x)
+    return max(1, min(_MOST, int(memory_gb * 1e9 // max(each, 1))))
 
 
 class Pace:

@@ -33,7 +33,6 @@ FIELDS: Final[tuple[Fields, ...]] = get_args(Fields)
 
 AXES: Final = ("first", "second")
 _VECTORS: Final = frozenset({"descent", "descent_sam"})
-_MOST: Final = 2**16  # points in work at once
 
 _TELL: Final = {  # of every variable: its name in words, its unit or what it is in
     "loss": ("f", "loss"),
@@ -116,10 +115,10 @@ def scan(
     grid = grid.flip(1)  # rows of the second axis, columns of the first: the first coordinate runs fastest
     rows = {name: np.full((len(grid), len(axes)) if name in _VECTORS else len(grid), np.nan) for name in names}
 
-    identity = _identity(f, where, axes, rho, fields, variant)
+    identity = _identity(f, where, axes, rho, fields, variant) if out is not None else ""
     with Partial(out, identity, rows, progress=progress) as partial:
         todo = partial.missing()
-        fit = min(points_that_fit(f, where.origin, memory_gb), _MOST) if len(todo) else 1
+        fit = points_that_fit(f, where.origin, memory_gb, len(todo))
         pace, first = Pace(f, fit, len(todo), at_once), 0
         while first < len(todo):
             begun = perf_counter()
@@ -211,8 +210,7 @@ def _identity(
 ) -> str:
     """What tells this scan from others: the plane, the grid, what is asked for, and the function at the origin."""
     told = hashlib.sha256(f"{rho!r} {fields} {variant} {where.origin.dtype}".encode())
-    value, grad = f.value_and_grad(where.origin)
-    for tensor in (where.origin, *where.directions, value, grad):
+    for tensor in (where.origin, *where.directions, f(where.origin)):
         told.update(tensor.double().cpu().numpy().tobytes())
     for axis in axes.values():
         told.update(axis.tobytes())
