@@ -55,7 +55,7 @@ class ConstructionConfig:
 
 SCALES: Final = {
     "smoke": ConstructionConfig("smoke", grid=61),
-    "laptop": ConstructionConfig("laptop", grid=241),
+    "laptop": ConstructionConfig("laptop", grid=121),
     "paper": ConstructionConfig("paper", grid=601),
 }
 
