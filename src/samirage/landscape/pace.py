@@ -22,6 +22,7 @@ _SHARE: Final = 4  # at most one part in so many of the points goes into trials
 _FEWEST: Final = _SHARE * _ROUNDS * 2 * _TRIAL  # points from which on there are trials
 _MOST: Final = 2**16  # points in work at once
 _SHARE_A_PASS: Final = 16  # points that share a pass over the data
+_NUMBERS: Final = 2**22  # in their vectors, at most: to make longer ones costs more than a pass saves
 
 
 def check_memory(x: Tensor, memory_gb: float) -> None:
@@ -79,6 +80,7 @@ class Pace:
         self._best = dict.fromkeys(sizes, math.inf) if len(sizes) > 1 else {}
         self._trials = [size for _ in range(_ROUNDS) for size in self._best]
         self._given = at_once
+        self._shared = max(1, min(_SHARE_A_PASS, _NUMBERS // f.dim))
         self._current: int | None = None
 
     def turn(self) -> tuple[Smooth, int]:
@@ -92,7 +94,7 @@ class Pace:
         if self._settings is None:
             return self._f, self._current or self._fit
         # Even where points go one after another, some share each pass over the data, which may have to be loaded.
-        return self._set(self._current), max(self._current or 1, min(self._fit, _SHARE_A_PASS))
+        return self._set(self._current), max(self._current or 1, min(self._fit, self._shared))
 
     def _set(self, at_once: int | None) -> Smooth:
         """The function with that setting; with its own, which is a guess, where there are too few points to try any."""

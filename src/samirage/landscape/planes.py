@@ -76,7 +76,9 @@ class Flat:
         Args:
             coordinates: Shape (…, 1) for a line, (…, 2) for a plane.
         """
-        return self.origin + coordinates.to(self.origin) @ self.basis
+        rows = coordinates.to(self.origin).reshape(-1, len(self.directions))
+        points = torch.addmm(self.origin, rows, self.basis)  # without a copy of as many vectors in between
+        return points.reshape(*coordinates.shape[:-1], self.dim)
 
     def project(self, vectors: Tensor) -> Tensor:
         """Return the coordinates of the orthogonal projections of vectors, float64, shape (…, 1 or 2).
