@@ -119,16 +119,16 @@ def lines(threads: int, *, tiny: bool) -> list[str]:
 
     def measure() -> list[str]:
         torch.manual_seed(0)
-        model, x, y = ResNet18(100), torch.randn(64, 3, 32, 32), torch.randint(0, 100, (64,))
-        steps, rounds = (2, 2) if tiny else (9, 15)
+        batch, steps, rounds = (4, 2, 2) if tiny else (64, 9, 15)
+        model, x, y = ResNet18(100), torch.randn(batch, 3, 32, 32), torch.randint(0, 100, (batch,))
         found = optimizer_share(model, x, y, steps)
-        said = [f"ResNet-18, batch 64, 32×32: a monitor adds {_percent(found)} to a SAM step"]
+        said = [f"ResNet-18, batch {batch}, 32×32: a monitor adds {_percent(found)} to a SAM step"]
         # A window of 16 steps sums up every 8 steps, 12 times as often as the default.
         found = optimizer_share(model, x, y, steps, window=16)
         said.append(f"the same with a window of 16 steps: {_percent(found)}")
-        for members, batch, steps in ((16, None, 20), (80, None, 8), (16, 128, 100)):
-            found = ensemble_overhead(members, 1000, batch, steps=1 if tiny else steps, rounds=rounds)
-            size = f"batch {batch}" if batch else "full batch"
+        for members, of, steps in ((16, None, 20), (80, None, 8), (16, 128, 100)):
+            found = ensemble_overhead(members, 1000, of, steps=1 if tiny else steps, rounds=rounds)
+            size = f"batch {of}" if of else "full batch"
             said.append(f"ensemble of {members}, 1000 images, {size}: guard and watch add {_percent(found)}")
         return said
 
