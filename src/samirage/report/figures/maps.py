@@ -112,7 +112,7 @@ def maps_figure(
     bar = figure.add_axes(
         (_LEFT / width, 0.42 / height, min(_COLUMN * 1.3, width - _LEFT - 0.5) / width, 0.11 / height)
     )
-    _bar(figure, bar, levels, norm)
+    _bar(figure, bar, levels, norm, "loss, one scale for all maps" if len(panels) > 1 else "loss")
     if legend:
         figure.legend(
             handles=legend, loc="upper left", bbox_to_anchor=(0.1 / width, 1.0), ncols=across, frameon=False,
@@ -297,13 +297,13 @@ def _legend(panels: Sequence[Panel]) -> list[Line2D | Patch]:
     return list(kinds.values())
 
 
-def _bar(figure: Figure, bar: Axes, levels: NDArray[np.float64], norm: BoundaryNorm) -> None:
+def _bar(figure: Figure, bar: Axes, levels: NDArray[np.float64], norm: BoundaryNorm, label: str) -> None:
     drawn = figure.colorbar(
         ScalarMappable(norm, mpl.colormaps["viridis"]), cax=bar, orientation="horizontal", extend="max",
         spacing="uniform", ticks=levels[::4],
     )  # fmt: skip
     bar.set_xticklabels(tick_texts(levels[::4]))
-    bar.set_xlabel("loss, one scale for all maps", labelpad=2)
+    bar.set_xlabel(label, labelpad=2)
     drawn.outline.set_linewidth(0.5)
 
 

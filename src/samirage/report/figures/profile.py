@@ -31,7 +31,7 @@ def profile_figure(found: xr.Dataset, *, width: float = 6.4) -> Figure:
         said = "SAM stands here" if name == "x" else "and sees the slope here"
         left = name == "x"
         axes.annotate(
-            f"{name}: {said}", (place, height), xytext=(-8 if left else 8, -16), textcoords="offset points",
+            f"{name}: {said}", (place, height), xytext=(4 if left else -4, -16), textcoords="offset points",
             ha="left" if left else "right", va="top", fontsize=8.5,
         )  # fmt: skip
     for place, name in ((0.0, "t = 0"), (rho, f"t = ρ = {rho:.3g}")):

@@ -23,7 +23,7 @@ _SYMBOLS: Final = {
     "hallucinated": "diamond",
     "point": "square",
 }
-_EYE: Final = {"x": -1.45, "y": -1.45, "z": 1.15}
+_EYE: Final = {"x": -1.2, "y": -1.2, "z": 1.7}
 
 
 @dataclass(frozen=True)
