@@ -22,6 +22,7 @@ CELLS = {
         {
             "accuracy": ("seed", np.array([0.5, 0.25], np.float32)),
             "hit": ("seed", [False, False]),
+            "gradients": ("seed", np.array([2**24 + 1, 3], np.int32)),
             "rejections": ("seed", np.array([2**40 + 1, 7])),
         },
         {"seed": [2, 7]},

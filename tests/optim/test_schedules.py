@@ -205,7 +205,7 @@ class WithoutRepr:
 
 
 @pytest.mark.parametrize("make", [lambda: half, lambda: lambda step: 0.5, OfNoFields, WithoutRepr])
-def test_a_state_of_the_same_plan_is_loaded_without_one(make):
+def test_a_state_of_the_same_plan_is_loaded_without_one(make, recwarn):
     states = []
     for _ in range(2):
         problem = Cubic()
@@ -214,6 +214,7 @@ def test_a_state_of_the_same_plan_is_loaded_without_one(make):
         for state in states:
             optimizer.load_state_dict(state)
         states.append(optimizer.state_dict())
+    assert not recwarn.list
 
 
 def test_a_checkpoint_of_the_base_optimizer_loads_without_a_warning():

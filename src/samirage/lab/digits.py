@@ -132,7 +132,8 @@ class Digits:
             "diverged": ("seed", _numpy(~torch.isfinite(final_loss))),
             "gradients": ("seed", _numpy(passes.sum(0))),
         }
-        if recipe.guard is not None:
+        by_criterion = recipe.warm_start is not None and recipe.warm_start.until is not None
+        if recipe.guard is not None and not by_criterion:  # whose probes are not followed either
             looked = course["radius"].isfinite()
             results["rejections"] = ("seed", _numpy((looked & ~followed).sum(0)))
         coords = {

@@ -182,7 +182,7 @@ class _Training:
         passes.fill_(2)
         figures, displacement = self._look(rows, rho, loss, self._grads_plus)
         if self._recipe.guard is not None and self._recipe.guard.retries:
-            figures = self._search(rows, rho, loss, figures, passes)
+            figures = self._search(rows, rho, loss, figures, displacement, passes)
         direction = self._grads_plus
         self._judge(step, figures, followed)
         if direction is not self._grads:
@@ -226,7 +226,13 @@ class _Training:
         return figures, plus
 
     def _search(
-        self, rows: Tensor | None, rho: float, loss: Tensor, figures: StepFigures, passes: Tensor
+        self,
+        rows: Tensor | None,
+        rho: float,
+        loss: Tensor,
+        figures: StepFigures,
+        displacement: list[Tensor],
+        passes: Tensor,
     ) -> StepFigures:
         """Take pass 2 again, nearer to `x`, while a member's guard rejects it and has retries left."""
         guard, nearer = self._recipe.guard, [torch.empty_like(g) for g in self._grads]
@@ -238,8 +244,9 @@ class _Training:
                 break
             passes += again
             self._guard_state = _chosen(again, guard.after(self._guard_state, ~again), self._guard_state)
-            closer, _ = self._look(rows, rho, loss, nearer)
+            closer, way = self._look(rows, rho, loss, nearer)
             figures = _chosen(again, closer, figures)
+            _choose(again, way, displacement, out=displacement)
             _choose(again, nearer, self._grads_plus, out=self._grads_plus)
         return figures
 

@@ -1,6 +1,8 @@
-"""The names of the studies, for those who must not wait for torch."""
+"""Names that are needed without waiting for torch."""
 
 from typing import Final
+
+RECOMMENDED: Final = "guard+decay"  # the method of study guard that its claims are about
 
 STUDIES: Final = (
     "mnist",

@@ -34,7 +34,9 @@ def pack(cells: Mapping[str, xr.Dataset]) -> xr.Dataset:
         about.append(
             json.dumps({"attrs": _plain(cell.attrs), "dtypes": {str(n): str(v.dtype) for n, v in kept.items()}})
         )
-        numbers = {name: v.astype(np.float64 if v.dtype.itemsize > 4 else np.float32) for name, v in kept.items()}
+        numbers = {
+            name: v.astype(np.float32 if v.dtype in (bool, np.float32) else np.float64) for name, v in kept.items()
+        }
         parts.append(xr.Dataset(numbers, {"seed": cell["seed"], "has": ("seed", np.ones(cell.sizes["seed"]))}))
     joined = xr.concat(
         [part.reset_coords("has") for part in parts], dim="cell", data_vars="all", join="outer", fill_value=np.nan

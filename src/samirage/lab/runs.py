@@ -44,3 +44,22 @@ def join_blocks(
         ).sortby("seed")
         for key, parts in blocks.items()
     }
+
+
+def rejected_share(run: xr.Dataset) -> xr.DataArray:
+    """Return the share of its judged steps that the guard of each seed rejected.
+
+    Args:
+        run: A run with variable `rejections`, and attributes `passes` and `steps`: what is above one pass for a step is
+            a judged one.
+
+    Returns:
+        The shares, dimension `seed`.
+
+    Example:
+        >>> run = xr.Dataset({"rejections": ("seed", [9, 18])}, attrs={"passes": 190, "steps": 100})
+        >>> rejected_share(run).values.tolist()
+        [0.1, 0.2]
+    """
+    share: xr.DataArray = run["rejections"] / (run.attrs["passes"] - run.attrs["steps"])
+    return share

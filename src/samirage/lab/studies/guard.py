@@ -17,14 +17,14 @@ from samirage.errors import UserError
 from samirage.lab.claims import Claim, Relation
 from samirage.lab.digits import LEARNING_RATES, Digits
 from samirage.lab.ensemble import Recipe
-from samirage.lab.runs import join_blocks
+from samirage.lab.names import RECOMMENDED
+from samirage.lab.runs import join_blocks, rejected_share
 from samirage.lab.runtime import default_threads
 from samirage.lab.statistics import mean_estimate
 from samirage.lab.study import AbstractSeededStudy, Cell
 from samirage.sam import Decay, Guard, WarmStart
 
 METHODS: Final = ("sgd", "sam", "switch", "decay", "guard", "guard+switch", "guard+decay", "guard+switch+decay")
-RECOMMENDED: Final = "guard+decay"
 _UNGUARDED: Final = ("sam", "switch", "decay")
 _RECORDED_POINTS: Final = 20  # most points of a stored curve: there are hundreds of cells
 _PRACTICAL_RHO: Final = 0.3
@@ -186,8 +186,8 @@ class GuardStudy(AbstractSeededStudy[GuardConfig]):
         guarded = [run for run in runs.values() if "guard" in run.attrs["method"].split("+")]
         if guarded:
             flags = np.concatenate([run.hallucinated.values for run in guarded])
-            worst = max(guarded, key=lambda run: float(_rejected_share(run).mean()))
-            share = mean_estimate(_rejected_share(worst))
+            worst = max(guarded, key=lambda run: float(rejected_share(run).mean()))
+            share = mean_estimate(rejected_share(worst))
             claims += [
                 Claim(
                     statement="No guarded run ends at a hallucinated point, whatever the radius, loss and batch size",
@@ -215,11 +215,6 @@ class GuardStudy(AbstractSeededStudy[GuardConfig]):
             where = f"{loss}, " + (f"batch {batch:g}" if batch else "full batch")
             claims += _claims_of(where, accuracy, command)
         return claims
-
-
-def _rejected_share(run: xr.Dataset) -> xr.DataArray:
-    share: xr.DataArray = run.rejections / (run.attrs["passes"] - run.attrs["steps"])
-    return share
 
 
 def _claims_of(where: str, accuracy: Mapping[tuple[str, float], xr.DataArray], command: str) -> list[Claim]:

@@ -13,7 +13,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from samirage.errors import UserError
 from samirage.lab.claims import Claim, Relation
 from samirage.lab.closed_forms import CLOSED_FORMS, WINDOW_TOLERANCE
 from samirage.lab.digits import Digits
@@ -21,7 +20,7 @@ from samirage.lab.portraits import PORTRAITS, portrait
 from samirage.lab.proving import ANALYTIC, analytic_subject, network_subject, prove_and_plant
 from samirage.lab.returning import POLISHED, ReturnSettings, returns
 from samirage.lab.runtime import default_threads
-from samirage.lab.study import AbstractSeededStudy, Cell
+from samirage.lab.study import AbstractSeededStudy, Cell, without_own
 
 _HIDDEN: Final = 32
 _SMALL_IMAGES: Final = 40  # of the networks that are proved
@@ -284,8 +283,5 @@ def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> Po
     Raises:
         UserError: If the study cannot be configured so.
     """
-    foreign = [name for name in ("loss", "rhos") if name in overrides]
-    if foreign:
-        given = " and ".join(f"--{'rho' if name == 'rhos' else name}" for name in foreign)
-        raise UserError(f"study points has losses and radii of its own: leave out {given}, or name other studies")
+    without_own("points", overrides)
     return PointsStudy(replace(SCALES[scale], **{"threads": default_threads(), **overrides}), data_dir)

@@ -18,7 +18,7 @@ from samirage.lab.ensemble import Recipe, train
 from samirage.lab.particles import Particles
 from samirage.lab.runtime import default_threads
 from samirage.lab.statistics import share_estimate
-from samirage.lab.study import AbstractSeededStudy, Cell
+from samirage.lab.study import AbstractSeededStudy, Cell, without_own
 from samirage.landscape import DoubleWell
 from samirage.sam import Guard, Jump, WarmStart
 
@@ -185,4 +185,5 @@ def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> We
         UserError: If the study cannot be configured so.
     """
     del data_dir
+    without_own("wells", overrides)
     return WellsStudy(replace(SCALES[scale], **{"threads": default_threads(), **overrides}))

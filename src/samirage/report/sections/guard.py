@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from samirage.lab.runs import join_blocks
+from samirage.lab.names import RECOMMENDED
+from samirage.lab.runs import join_blocks, rejected_share
 from samirage.lab.store import RunFolder
 from samirage.report.figures import remedies_figure
 from samirage.report.figures.remedies import Setting, setting_label
@@ -16,7 +17,6 @@ from samirage.report.sections.section import Block, FigureBlock, Section, missin
 from samirage.report.tables import MethodRow, method_row
 
 CHANCE = 0.1  # ten digits
-RECOMMENDED = "guard+decay"
 
 INTRODUCTION = (
     "A guard follows the slope that SAM finds at distance ρ only where it agrees with the slope at the network itself; "
@@ -123,15 +123,10 @@ def table(setting: Setting, runs: Mapping[tuple[str, float], xr.Dataset]) -> Rem
         rows[method] = [
             None if run is None else method_row(method, rho, run) for rho, run in zip(at, found, strict=True)
         ]
-        rejected[method] = [None if run is None else rejected_share(run) for run in found]
+        rejected[method] = [
+            None if run is None or "rejections" not in run else float(rejected_share(run).mean()) for run in found
+        ]
     return RemedyTable(setting_label(setting), rhos, rows, rejected)
-
-
-def rejected_share(run: xr.Dataset) -> float | None:
-    """Return the mean share of the judged steps that the guard rejected; None for a run without a guard."""
-    if "rejections" not in run:
-        return None
-    return float((run["rejections"] / (run.attrs["passes"] - run.attrs["steps"])).mean())
 
 
 def headline(runs: Runs) -> tuple[str, ...]:
