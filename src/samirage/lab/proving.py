@@ -11,10 +11,11 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from samirage.lab.ensemble import Recipe, train
+from samirage.lab.particles import Particles
 from samirage.lab.small_networks import digit_network, find_point
 from samirage.landscape import BumpOnBowl, DoubleWell, Moat, MultiWell, Ring
 from samirage.points import Proof, check_record, find_hallucinated, prove
-from samirage.sam.map import displacement
 
 _OFF: Final = 1e-3  # distance of the shifted point: far more than any box is wide
 _WRONG_RADIUS: Final = 1 + 1e-6
@@ -188,15 +189,14 @@ def _return(subject: Subject) -> NDArray[np.float64]:
     """Run SAM from beside the point; distance and shift ratio at every `_STEPS`."""
     f, x, rho, lr = subject.f, subject.x, subject.rho, subject.lr
     assert x is not None
-    course = np.full((2, len(_STEPS)), np.nan)
     if lr is None:
-        return course
+        return np.full((2, len(_STEPS)), np.nan)
     v = torch.randn(f.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    y = x + _PERTURBATION * rho * v / v.norm()
-    for step in range(_STEPS[-1] + 1):
-        grad = f.grad(y)
-        grad_plus = f.grad(y + displacement(y, grad, rho))
-        if step in _STEPS:
-            course[:, step // _STEPS.step] = float((y - x).norm()), float(grad_plus.norm() / grad.norm())
-        y = y - lr * grad_plus
-    return course
+    beside = Particles(f, (x + _PERTURBATION * rho * v / v.norm())[None])
+    distance = [float((beside.params[0][0] - x).norm())]
+
+    def after_step(step: int, passes: int) -> None:
+        distance.append(float((beside.params[0][0] - x).norm()))
+
+    course = train(beside, Recipe(steps=_STEPS[-1] + 1, lr=lr, rho=rho), after_step)
+    return np.array([distance[:: _STEPS.step], course["shift_ratio"][:: _STEPS.step, 0].tolist()])
