@@ -13,6 +13,7 @@ from samirage.sam import (
     extreme_eigenvalues,
     motion_figures,
     step_figures,
+    top_eigenvector,
 )
 
 
@@ -270,3 +271,21 @@ def test_lanczos_of_few_products_lies_within_the_spectrum_and_of_zero_is_zero():
     assert -1 <= low < -0.9
     assert 4.9 < high <= 5
     assert extreme_eigenvalues(torch.zeros_like, diagonal) == (0, 0)
+
+
+def test_the_top_eigenvector_is_that_of_a_dense_solver_also_where_it_is_negative():
+    generator = torch.Generator().manual_seed(4)
+    matrix = torch.randn(40, 40, generator=generator, dtype=torch.float64)
+    matrix = matrix + matrix.mT - 6 * torch.eye(40, dtype=torch.float64)
+    values, vectors = torch.linalg.eigh(matrix)
+    assert abs(values[0]) > abs(values[-1])
+    value, vector = top_eigenvector(lambda v: matrix @ v, matrix[0], tolerance=1e-10)
+    assert value == pytest.approx(values[0].item(), rel=1e-12)
+    assert abs(vector @ vectors[:, 0]).item() == pytest.approx(1, abs=1e-12)
+
+
+def test_the_iteration_for_a_top_eigenvector_ends_at_its_tolerance():
+    calls = []
+    diagonal = torch.cat([torch.tensor([100.0]), torch.linspace(0, 1, 99)]).double()
+    top_eigenvector(lambda v: calls.append(0) or diagonal * v, diagonal)
+    assert len(calls) < 6

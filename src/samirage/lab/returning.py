@@ -23,7 +23,7 @@ from samirage.lab.stacked import AbstractStack, stack
 from samirage.landscape import Objective
 from samirage.points import Certificate, certify, polish
 from samirage.points.equation import jacobian
-from samirage.sam import Status, is_at_hallucinated_point
+from samirage.sam import Status, displacement, is_at_hallucinated_point
 
 PERTURBATIONS: Final = ("random", "downhill", "steepest")
 RETURN_STEPS: Final = 1000
@@ -145,8 +145,7 @@ def _polished(f: Objective, x: Tensor, rho: float) -> Tensor:
 
 def _shift_ratio(f: Objective, x: Tensor, rho: float) -> float:
     grad = f.grad(x)
-    size = grad.norm()
-    return float(f.grad(x + rho * grad / size).norm() / size)
+    return float(f.grad(x + displacement(x, grad, rho)).norm() / grad.norm())
 
 
 def _perturbation(kind: str, f: Objective, x: Tensor, rho: float, seed: int) -> Tensor:

@@ -7,16 +7,13 @@ by filter before it is scaled, so that the two are orthogonal as a whole, which 
 """
 
 from collections.abc import Callable, Iterator
-from typing import Final
 
 import torch
 from torch import Tensor
 
 from samirage.landscape.planes import Line, Plane, Span, check_vectors, line, orthonormal, plane
 from samirage.landscape.smooth import Smooth
-
-_RITZ_STEPS: Final = 60  # products with the Hessian at most, for its top eigenvector
-_RITZ_TOLERANCE: Final = 1e-4  # residual at which it is taken, relative to the eigenvalue
+from samirage.sam import top_eigenvector
 
 
 def random_plane(f: Smooth, x: Tensor, *, seed: int = 0, spans: tuple[Span, Span] | Span | None = None) -> Plane:
@@ -134,41 +131,3 @@ def ascent_line(f: Smooth, x: Tensor, *, rho: float, span: Span | None = None) -
         raise ValueError("the gradient is 0 at x, where SAM has no direction to look in")
     reach = (-rho / 2, 1.5 * rho) if span is None else span
     return line(x, grad, span=reach, label="distance t along the ascent direction u", rho=rho)
-
-
-def top_eigenvector(product: Callable[[Tensor], Tensor], like: Tensor, *, seed: int = 0) -> tuple[float, Tensor]:
-    """Return the eigenvalue of largest size of a symmetric matrix, with its eigenvector, by Lanczos' method.
-
-    Args:
-        product: Maps a vector of shape (d,) to the product of the matrix with it.
-        like: A vector of shape (d,) with the dtype and device to compute in.
-        seed: Seed of the start vector.
-
-    Returns:
-        The eigenvalue, and the eigenvector of length 1.
-
-    Example:
-        >>> diagonal = torch.tensor([-1.0, 0.5, 3.0], dtype=torch.float64)
-        >>> value, vector = top_eigenvector(lambda v: diagonal * v, diagonal)
-        >>> round(value, 9), vector.abs().round(decimals=6)
-        (3.0, tensor([0., 0., 1.], dtype=torch.float64))
-    """
-    start = torch.randn(len(like), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(like)
-    basis = (start / start.norm())[None]
-    images: list[Tensor] = []
-    value, vector = 0.0, basis[0]
-    for _ in range(min(_RITZ_STEPS, len(like))):
-        images.append(product(basis[-1]))
-        projected = basis @ torch.stack(images).mT
-        values, weights = torch.linalg.eigh((projected + projected.mT) / 2)
-        best = int(values.abs().argmax())
-        value, vector = float(values[best]), weights[:, best] @ basis
-        residual = float((weights[:, best] @ torch.stack(images) - value * vector).norm())
-        rest = images[-1]
-        for _ in range(2):  # twice is enough (Kahan)
-            rest = rest - (basis @ rest) @ basis
-        length = float(rest.norm())
-        if residual <= _RITZ_TOLERANCE * abs(value) or not length > 0:
-            break
-        basis = torch.cat([basis, (rest / length)[None]])
-    return value, vector / vector.norm()

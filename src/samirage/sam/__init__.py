@@ -31,7 +31,7 @@ from samirage.sam.figures import (
 from samirage.sam.gsam import GSAM
 from samirage.sam.guard import Guard, GuardState
 from samirage.sam.jump import Jump, JumpState
-from samirage.sam.lanczos import extreme_eigenvalues
+from samirage.sam.lanczos import extreme_eigenvalues, top_eigenvector
 from samirage.sam.looksam import LookSAM
 from samirage.sam.map import (
     Jacobian,
@@ -111,5 +111,6 @@ __all__ = [
     "sam_map",
     "step_figures",
     "surrogate",
+    "top_eigenvector",
     "update_vector",
 ]
