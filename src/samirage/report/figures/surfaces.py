@@ -23,7 +23,7 @@ _SYMBOLS: Final = {
     "hallucinated": "diamond",
     "point": "square",
 }
-_EYE: Final = {"x": -1.2, "y": -1.2, "z": 1.7}
+_EYE: Final = {"x": -1.44, "y": -1.44, "z": 2.04}
 
 
 @dataclass(frozen=True)
