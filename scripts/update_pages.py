@@ -22,7 +22,7 @@ from samirage.report.tables import method_table
 ROOT: Final = Path(__file__).resolve().parent.parent
 RESULTS: Final = ROOT / "results"
 PICTURES: Final[dict[Path, Callable[[], str]]] = {
-    ROOT / "docs" / "mnist-laptop.svg": lambda: summary_svg(RunFolder(RESULTS / "mnist-laptop"))
+    ROOT / "docs" / "mnist-laptop.svg": lambda: summary_svg(RunFolder(RESULTS / "laptop"))
 }
 
 
@@ -46,7 +46,7 @@ def claims_list(claims: list[Claim]) -> list[str]:
 
 def mnist_block() -> list[str]:
     """Return the README's paragraph and table about study `mnist`."""
-    folder = RunFolder(RESULTS / "mnist-laptop")
+    folder = RunFolder(RESULTS / "laptop")
     manifest = folder.manifest("mnist")
     config = manifest["config"]
     rows = {(row.method, row.rho): row for row in method_table(load_runs(folder, "mnist"))}
@@ -72,7 +72,7 @@ def mnist_block() -> list[str]:
 
 def guard_block() -> list[str]:
     """Return the remedies, each at its worst radius in every setting, and the claims."""
-    folder = RunFolder(RESULTS / "guard-laptop")
+    folder = RunFolder(RESULTS / "laptop")
     runs = guard.load(folder, "guard")
     lines = [
         guard.headline(runs)[0],
@@ -93,7 +93,7 @@ def guard_block() -> list[str]:
 
 def alternatives_block() -> list[str]:
     """Return the ranking of the alternatives."""
-    folder = RunFolder(RESULTS / "alternatives-laptop")
+    folder = RunFolder(RESULTS / "laptop")
     lines = [
         "| method | accuracy (%) in its worst setting | worst setting | mean over settings | at hallucinated points | "
         "gradients per step |",
@@ -110,7 +110,7 @@ def alternatives_block() -> list[str]:
 
 def wells_block() -> list[str]:
     """Return where the runs in the double well end."""
-    folder = RunFolder(RESULTS / "wells-laptop")
+    folder = RunFolder(RESULTS / "laptop")
     cells = {name: folder.read_cell("wells", name) for name in folder.finished("wells")}
     return [wells.describe(cells), "", f"({origin(folder, 'wells')})"]
 
