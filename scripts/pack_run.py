@@ -24,6 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
         out.write_manifest(study, run.manifest(study))
         out.write_packed(study, {cell: run.read_cell(study, cell) for cell in run.finished(study)})
         out.write_claims(study, run.claims(study))
+        out.write_reading(study, run.reading(study))
 
 
 if __name__ == "__main__":

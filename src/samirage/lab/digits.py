@@ -10,18 +10,21 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from samirage.errors import UserError
 from samirage.lab import data
+from samirage.lab.diagnoses import ATTRIBUTES, SAMPLE, codes_at_end
 from samirage.lab.ensemble import Recipe, train
 from samirage.lab.models import LOSSES, MLP
 from samirage.lab.stacked import AbstractStack, stack
+from samirage.monitor import Watch
 from samirage.sam import is_at_hallucinated_point
 
 _CLASSES: Final = 10
 _EVALUATIONS: Final = 60  # test accuracies along a run
 _END_FRACTION: Final = 0.05  # share of the steps over which the state at the end (and at the start) is taken
+_SHORTEST_WINDOW: Final = 16  # steps of a watch's window
 
 # Learning rates at which plain gradient descent trains well within the steps of the laptop scale. The squared error of
 # tanh outputs, a sum over ten classes, needs the smallest: at 1, its outputs saturate.
@@ -37,6 +40,8 @@ class Digits:
         hidden: Width of the hidden layer.
         device: Where to compute.
         data_dir: Folder of the data set, where it is not the one in the package.
+        noise: Share of the training images, between 0 and 1, that get a wrong label, drawn once with a fixed seed.
+        network: Makes a network from its number of inputs and of outputs; by default the tanh network.
 
     Attributes:
         width: Number of inputs.
@@ -50,15 +55,26 @@ class Digits:
     """
 
     def __init__(
-        self, name: str, *, images: int, hidden: int, device: torch.device, data_dir: str | None = None
+        self,
+        name: str,
+        *,
+        images: int,
+        hidden: int,
+        device: torch.device,
+        data_dir: str | None = None,
+        noise: float = 0.0,
+        network: Callable[[int, int], nn.Module] | None = None,
     ) -> None:
         loaded = data.load(name, data_dir=data_dir)
         if not 1 <= images <= len(loaded.train_images):
             raise UserError(
                 f"{images} images were asked for, and {name} has {len(loaded.train_images)}: use at most so many"
             )
-        self._device, self._hidden = device, hidden
-        self.x, self.labels = self._tensors(loaded.train_images[:images], loaded.train_labels)
+        self._device = device
+        self._network = network or (lambda inputs, classes: MLP([inputs, hidden, classes]))
+        self.x, self.labels = self._tensors(
+            loaded.train_images[:images], _relabelled(loaded.train_labels[:images], noise)
+        )
         self.test_x, self.test_labels = self._tensors(loaded.test_images, loaded.test_labels)
         self.width = self.x.shape[1]
 
@@ -77,12 +93,17 @@ class Digits:
         Returns:
             The stack.
         """
-        return stack([self._network(seed) for seed in seeds], LOSSES[loss], self.x, self.labels)
+        return stack([self.network(seed) for seed in seeds], LOSSES[loss], self.x, self.labels)
 
-    def _network(self, seed: int) -> MLP:
+    def network(self, seed: int) -> nn.Module:
+        """Return a freshly initialised network.
+
+        Args:
+            seed: Its seed.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return MLP([self.width, self._hidden, _CLASSES]).to(self._device)
+            return self._network(self.width, _CLASSES).to(self._device)
 
     def train(
         self,
@@ -93,6 +114,7 @@ class Digits:
         points: int,
         advance: Callable[[int], None],
         attributes: Mapping[str, Any],
+        diagnosed: bool = False,
     ) -> xr.Dataset:
         """Train a network for each seed.
 
@@ -103,6 +125,7 @@ class Digits:
             points: Most points of a stored curve, at least 1.
             advance: Called with the number of passes done since the last call.
             attributes: What to say about the run in the data set.
+            diagnosed: Whether to watch the run, and say for every seed what it was doing at the end.
 
         Returns:
             Curves (`seed`, `step`) of all figures of the steps and (`seed`, `eval_step`) of the test accuracy, and the
@@ -118,7 +141,10 @@ class Digits:
                 accuracy[done] = self._test_accuracy(members)
             advance(passes)
 
-        course = train(members, recipe, after_step)
+        watch = (
+            Watch(window=max(_SHORTEST_WINDOW, recipe.steps // 4), sample=SAMPLE, batched=True) if diagnosed else None
+        )
+        course = train(members, recipe, after_step, watch)
         followed, passes = course.pop("followed"), course.pop("passes")
         stride = -(-recipe.steps // points)
         final_loss = LOSSES[loss](members.logits(self.x), self.labels)
@@ -136,15 +162,26 @@ class Digits:
         if recipe.guard is not None and not by_criterion:  # whose probes are not followed either
             looked = course["radius"].isfinite()
             results["rejections"] = ("seed", _numpy((looked & ~followed).sum(0)))
+        described = dict(attributes)
+        if watch is not None:
+            results["status"] = ("seed", codes_at_end(watch))
+            described |= ATTRIBUTES
         coords = {
             "seed": np.array(seeds),
             "step": np.arange(0, recipe.steps, stride),
             "eval_step": np.array(list(accuracy)),
         }
-        return xr.Dataset(results, coords=coords, attrs=dict(attributes)).transpose("seed", ...)
+        return xr.Dataset(results, coords=coords, attrs=described).transpose("seed", ...)
 
     def _test_accuracy(self, members: AbstractStack) -> Tensor:
         return (members.logits(self.test_x).argmax(-1) == self.test_labels).float().mean(1)
+
+
+def _relabelled(labels: NDArray[np.int64], noise: float) -> NDArray[np.int64]:
+    """Give a share of the examples one of the other labels, each as likely."""
+    draw = np.random.default_rng(0)
+    wrong = draw.permutation(len(labels)) < round(noise * len(labels))
+    return np.where(wrong, (labels + draw.integers(1, _CLASSES, len(labels))) % _CLASSES, labels)
 
 
 def _numpy(tensor: Tensor) -> NDArray[Any]:

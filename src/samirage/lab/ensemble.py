@@ -89,6 +89,11 @@ class Recipe:
         """Return the radius of the step of this number (the first is 0), before the guard; 0 if it takes one pass."""
         return self.rho * radius_factor(step, warm_start=self.warm_start, schedule=self.schedule)
 
+    @property
+    def passes(self) -> int:
+        """Gradient evaluations that are planned for one member: two where it takes a radius, else one."""
+        return sum(2 if self.radius(step) > 0 else 1 for step in range(self.steps))
+
 
 def train(
     members: AbstractMembers,

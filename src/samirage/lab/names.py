@@ -14,4 +14,10 @@ STUDIES: Final = (
     "toy",
     "construction",
     "network",
+    "evidence",
+    "switch",
+    "decay",
+    "noise",
+    "batch",
+    "arch",
 )

@@ -5,6 +5,7 @@ RUN/manifest.json            per study: resolved config, seeds, versions, hardwa
 RUN/cells/STUDY/CELL.nc      one NetCDF file per finished cell, dimensions labelled
 RUN/cells/STUDY.nc           in a packed run instead: all finished cells, without their curves
 RUN/claims.json              per study: what was claimed and what was measured
+RUN/readings.json            per study that has no section of its own on the page: how to show it, and what was found
 RUN/report/index.html        the page
 ```
 
@@ -24,6 +25,7 @@ from samirage.errors import UserError
 from samirage.files import whole_file
 from samirage.lab.claims import Claim
 from samirage.lab.pack import pack, unpack
+from samirage.lab.reading import Reading
 
 FORMAT = 1
 
@@ -209,6 +211,39 @@ class RunFolder:
         except (AttributeError, TypeError, ValueError) as error:
             raise UserError(
                 f"{path} holds a claim that cannot be read ({error}); delete the file and run "
+                f"`samirage reproduce {study}` again on this folder"
+            ) from None
+
+    def write_reading(self, study: str, reading: Reading | None) -> None:
+        """Store how to read the results of one study, replacing what was stored.
+
+        Args:
+            study: Name of the study.
+            reading: How; None stores nothing.
+        """
+        if reading is not None:
+            path = self.path / "readings.json"
+            stored = _read_json(path) if path.exists() else {}
+            _write_json(path, {**stored, study: reading.to_dict()})
+
+    def reading(self, study: str) -> Reading | None:
+        """Return how to read the results of one study; None if that is not stored.
+
+        Args:
+            study: Name of the study.
+
+        Raises:
+            UserError: If it cannot be read.
+        """
+        path = self.path / "readings.json"
+        stored = _read_json(path) if path.exists() else {}
+        if study not in stored:
+            return None
+        try:
+            return Reading.from_dict(stored[study])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path} cannot be used for study {study!r} ({error}); delete the file and run "
                 f"`samirage reproduce {study}` again on this folder"
             ) from None
 

@@ -4,7 +4,7 @@ A cell is the unit that is computed, stored and resumed: one setting, for one bl
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -13,6 +13,7 @@ import xarray as xr
 
 from samirage.errors import UserError
 from samirage.lab.claims import Claim
+from samirage.lab.reading import Reading
 from samirage.lab.runtime import usable_device
 
 
@@ -88,21 +89,32 @@ class AbstractStudy(ABC):
             The claims with their measured values.
         """
 
+    def reading(self, results: Mapping[str, xr.Dataset]) -> Reading | None:
+        """Say how the page is to show the results; None where the page has a section of its own for the study.
 
-def without_own(study: str, overrides: Mapping[str, Any]) -> None:
+        Args:
+            results: The finished cells, by name.
+        """
+        del results
+        return None
+
+
+def without_own(study: str, overrides: Mapping[str, Any], own: Sequence[str] = ("loss", "rhos")) -> None:
     """Refuse settings that a study has of its own.
 
     Args:
         study: Name of the study.
         overrides: What was given.
+        own: What it has of its own: `"loss"`, `"rhos"` or both.
 
     Raises:
-        UserError: If a loss or radii were given.
+        UserError: If any of these was given.
     """
-    foreign = [name for name in ("loss", "rhos") if name in overrides]
+    words = {"loss": ("losses", "--loss"), "rhos": ("radii", "--rho")}
+    foreign = [words[name][1] for name in own if name in overrides]
     if foreign:
-        given = " and ".join(f"--{'rho' if name == 'rhos' else name}" for name in foreign)
-        raise UserError(f"study {study} has losses and radii of its own: leave out {given}, or name other studies")
+        has = " and ".join(words[name][0] for name in own)
+        raise UserError(f"study {study} has {has} of its own: leave out {' and '.join(foreign)}, or name other studies")
 
 
 class Settings(Protocol):

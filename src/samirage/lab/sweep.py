@@ -98,6 +98,7 @@ def reproduce(
         folder.write_cell(study.name, cell.name, results.assign(wall_seconds=perf_counter() - begun))
     finished = {name: folder.read_cell(study.name, name) for name in folder.finished(study.name)}
     folder.write_claims(study.name, study.claims(finished, command))
+    folder.write_reading(study.name, study.reading(finished))
     return failures
 
 

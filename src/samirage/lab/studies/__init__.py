@@ -6,12 +6,18 @@ from typing import Any, Final
 from samirage.errors import UserError
 from samirage.lab.studies import (
     alternatives,
+    arch,
+    batch,
     construction,
+    decay,
     doctor,
+    evidence,
     guard,
     mnist,
     network,
+    noise,
     points,
+    switch,
     toy,
     wells,
 )
@@ -28,6 +34,12 @@ _STUDIES: Final[dict[str, Callable[[str, Mapping[str, Any], str | None], Abstrac
     "toy": toy.create,
     "construction": construction.create,
     "network": network.create,
+    "evidence": evidence.EvidenceStudy.create,
+    "switch": switch.SwitchStudy.create,
+    "decay": decay.DecayStudy.create,
+    "noise": noise.NoiseStudy.create,
+    "batch": batch.BatchStudy.create,
+    "arch": arch.ArchStudy.create,
 }
 
 

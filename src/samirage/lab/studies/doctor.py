@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samirage.lab.claims import Claim, Relation
+from samirage.lab.diagnoses import ATTRIBUTES, SAMPLE, STATUSES, codes, judged
 from samirage.lab.digits import Digits
 from samirage.lab.ensemble import train
 from samirage.lab.labelled import POINTS, Labelled, LabelledNetwork, LabelledPoint, networks
@@ -24,15 +25,12 @@ from samirage.lab.runtime import default_threads
 from samirage.lab.stacked import AbstractStack
 from samirage.lab.study import AbstractSeededStudy, Cell, without_own
 from samirage.landscape import Objective
-from samirage.monitor import Diagnosis, Thresholds, Watch, Window
+from samirage.monitor import Diagnosis, Thresholds, Watch
 from samirage.monitor.confirm import Loss, confirm_status
-from samirage.monitor.diagnosis import judge
 from samirage.monitor.figures import values_of
 from samirage.sam import MotionFigures, Status
 
 _RECORDED_POINTS: Final = 200  # most points of a stored curve
-_SAMPLE: Final = 2048  # coordinates of each network in which vectors are measured
-_STATUSES: Final = tuple(Status)
 _NOT_TRIED: Final = -1
 _MOTION: Final = tuple(field.name for field in fields(MotionFigures))
 
@@ -107,7 +105,7 @@ class DoctorStudy(AbstractSeededStudy[DoctorConfig]):
         return [
             Cell(
                 name=run.name,
-                passes=sum(2 if run.recipe.radius(step) > 0 else 1 for step in range(run.recipe.steps)),
+                passes=run.recipe.passes,
                 settings={},
             )
             for run in self._runs.values()
@@ -117,26 +115,26 @@ class DoctorStudy(AbstractSeededStudy[DoctorConfig]):
         """Make one labelled run for every seed, and diagnose it; see `AbstractStudy`."""
         run = self._runs[cell.name]
         members = self._members(run)
-        watch = Watch(window=run.window, sample=_SAMPLE, batched=True)
+        watch = Watch(window=run.window, sample=SAMPLE, batched=True)
         course = train(members, run.recipe, lambda step, passes: advance(passes), watch)
         ends = [window.last_step for window in watch.windows]
-        life = [[_judge(values, window) for values in values_of(window)] for window in watch.windows]
+        life = [[judged(values, window) for values in values_of(window)] for window in watch.windows]
         last = watch.windows[-1]
         values = values_of(last)
         free = life[-1]
-        alone = [_judge({**one, **dict.fromkeys(_MOTION, math.nan)}, last) for one in values]
+        alone = [judged({**one, **dict.fromkeys(_MOTION, math.nan)}, last) for one in values]
         confirmed = [_NOT_TRIED] * len(free)
         for i, (loss, x) in enumerate(self._losses(run, members)):
             found = confirm_status(
                 free[i].free_status, loss, x, rho=run.recipe.rho, lr=run.recipe.lr, thresholds=Thresholds()
             )
-            confirmed[i] = _STATUSES.index(found.status)
+            confirmed[i] = STATUSES.index(found.status)
         stride = -(-run.recipe.steps // _RECORDED_POINTS)
         results: dict[str, tuple[Any, NDArray[Any]]] = {
-            "status": ("seed", _codes(free)),
-            "status_alone": ("seed", _codes(alone)),
+            "status": ("seed", codes(free)),
+            "status_alone": ("seed", codes(alone)),
             "status_confirmed": ("seed", np.array(confirmed, dtype=np.int8)),
-            "status_over_time": (("window", "seed"), np.stack([_codes(diagnoses) for diagnoses in life])),
+            "status_over_time": (("window", "seed"), np.stack([codes(diagnoses) for diagnoses in life])),
             "margin": ("seed", np.array([_margin(diagnosis) for diagnosis in free])),
             "loss": (("step", "seed"), course["loss"][::stride].cpu().numpy()),
         }
@@ -152,8 +150,7 @@ class DoctorStudy(AbstractSeededStudy[DoctorConfig]):
             "rho": run.recipe.rho,
             "lr": run.recipe.lr,
             "window_steps": run.window,
-            "statuses": [status.value for status in _STATUSES],
-            "alarms": [status.value for status in _STATUSES if status.is_alarm],
+            **ATTRIBUTES,
         }
         coords: dict[str, Any] = {
             "seed": np.array(self.seeds),
@@ -266,14 +263,6 @@ def alarms(cell: xr.Dataset) -> NDArray[np.bool_]:
     bad = [names.index(name) for name in cell.attrs["alarms"]]
     flags: NDArray[np.bool_] = np.isin(cell.status_over_time.values, bad)
     return flags
-
-
-def _judge(values: Mapping[str, float], window: Window) -> Diagnosis:
-    return judge(values, last_step=window.last_step, steps=window.steps, thresholds=Thresholds())
-
-
-def _codes(diagnoses: Sequence[Diagnosis]) -> NDArray[np.int8]:
-    return np.array([_STATUSES.index(diagnosis.status) for diagnosis in diagnoses], dtype=np.int8)
 
 
 def _margin(diagnosis: Diagnosis) -> float:

@@ -131,8 +131,7 @@ class GuardStudy(AbstractSeededStudy[GuardConfig]):
                         name = f"{loss}-{batch or 'full'}-{method}" + (f"-rho{rho:g}" if rho else "")
                         name += f"-seeds{block[0]}-{block[-1]}" if len(blocks) > 1 else ""
                         what = {"loss": loss, "batch": batch, "method": method, "rho": rho, "seeds": block}
-                        passes = sum(2 if recipe.radius(step) > 0 else 1 for step in range(settings.steps))
-                        cells.append(Cell(name=name, passes=passes, settings=what))
+                        cells.append(Cell(name=name, passes=recipe.passes, settings=what))
         return cells
 
     def recipe(self, loss: str, batch: int, method: str, rho: float) -> Recipe:

@@ -6,8 +6,8 @@ colours of the page: the same figure is then readable on light and on dark.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -65,6 +65,23 @@ METHODS = {
     "guard+decay": MethodStyle("Guard, radius decays to 0", "#0b7a5e", "d"),
     "guard+switch+decay": MethodStyle("Switch with guard, radius decays to 0", "#0b7a5e", "X"),
 }
+
+
+def method_style(method: str, other: MethodStyle, labels: Mapping[str, str]) -> MethodStyle:
+    """Return how a method is drawn.
+
+    Args:
+        method: Its name.
+        other: How, if it is not one of `METHODS`.
+        labels: Names for people, which go before those of `METHODS`.
+
+    Example:
+        >>> method_style("sam", METHODS["sgd"], {"sam": "Constant radius"}).label
+        'Constant radius'
+    """
+    look = METHODS.get(method, other)
+    return replace(look, label=labels.get(method, look.label))
+
 
 _RC: dict[str, Any] = {
     "font.family": "sans-serif",

@@ -1,10 +1,11 @@
-"""One builder per study: a new study adds a file here and one line below."""
+"""One builder per study, for those that the section of comparisons does not fit."""
 
 from collections.abc import Callable
 
 from samirage.lab.store import RunFolder
 from samirage.report.sections import (
     alternatives,
+    comparison,
     construction,
     doctor,
     generic,
@@ -33,7 +34,7 @@ BUILDERS: dict[str, Builder] = {
 
 
 def build_section(folder: RunFolder, study: str) -> Section:
-    """Build the section of a study; one that has no builder, or no finished cell yet, gets a list of its cells.
+    """Build the section of a study: by its own builder, else as its stored reading says, else a list of its cells.
 
     Args:
         folder: The run folder.
@@ -42,5 +43,5 @@ def build_section(folder: RunFolder, study: str) -> Section:
     Returns:
         The section.
     """
-    builder = BUILDERS.get(study, generic.build) if folder.finished(study) else generic.build
+    builder = BUILDERS.get(study, comparison.build) if folder.finished(study) else generic.build
     return builder(folder, study)

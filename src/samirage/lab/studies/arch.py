@@ -1,0 +1,118 @@
+"""Study `arch`: other networks. Activation, width, depth, loss, a small CNN and a small transformer."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from samirage.lab.claims import Claim, Relation
+from samirage.lab.comparison import (
+    AbstractComparison,
+    Case,
+    ComparisonConfig,
+    Runs,
+    accuracy,
+    mean_claim,
+    pick,
+    share_claim,
+)
+from samirage.lab.digits import LEARNING_RATES
+from samirage.lab.networks import NETWORKS
+from samirage.lab.reading import ACCURACY, Measure, Reading
+from samirage.lab.study import without_own
+
+_METHODS: Final = ("sgd", "sam", "switch", "guard+decay")
+_BASE: Final = "tanh 32"  # that of the other studies, with the first loss
+
+# Network and loss → learning rate, where it is not that of the loss: the largest of 0.03, 0.1, 0.3 and 1 at which plain
+# gradient descent trains well within the steps.
+_RATES: Final[Mapping[str, float]] = {"transformer": 0.3}
+
+
+class ArchStudy(AbstractComparison):
+    """The study, for one configuration; see `AbstractComparison`.
+
+    Example:
+        >>> [cell.name for cell in ArchStudy.create("smoke", {}, None).cells()][:2]
+        ['rho10-sgd-tanh8', 'rho10-sam-tanh8']
+    """
+
+    name: ClassVar[str] = "arch"
+
+    @classmethod
+    def settings(cls, scale: str, overrides: Mapping[str, Any]) -> ComparisonConfig:
+        """Return the configuration of a scale; the losses are the study's own. See `AbstractComparison`."""
+        without_own(cls.name, overrides, ("loss",))
+        settings = super().settings(scale, overrides)
+        return replace(settings, seeds=max(2, settings.seeds // 2))  # convolutions and attention cost more
+
+    def cases(self) -> list[Case]:
+        """Return every network at every radius with every method; see `AbstractComparison`."""
+        first, *others = LEARNING_RATES
+        kinds = [(name, name, first) for name in NETWORKS] + [(loss, _BASE, loss) for loss in others]
+        return [
+            Case(
+                f"ρ = {rho:g}", method, name,
+                self.recipe(method, rho, lr=_RATES.get(name, LEARNING_RATES[loss])), loss, network=network,
+            )
+            for rho in self._settings.rhos
+            for name, network, loss in kinds
+            for method in _METHODS
+        ]  # fmt: skip
+
+    def reading_of(self, runs: Runs) -> Reading:
+        """Say how to read the results; see `AbstractComparison`."""
+        findings = []
+        for panel in dict.fromkeys(key[0] for key in runs):
+            line = pick(runs, panel=panel, method="sam")
+            hit = [f"{x} ({k} of {n})" for x, (k, n) in ((x, hits([run])) for x, run in line.items()) if k]
+            findings.append(
+                f"{panel}: SAM alone leaves seeds at hallucinated points with {', '.join(hit) or 'none'} of the "
+                f"{len(line)} kinds of network and loss."
+            )
+        return Reading(
+            title="Other networks and losses",
+            question="Is hallucination a matter of the paper's two-layer tanh network, or do other activations, "
+            "widths, depths, "
+            "losses, convolutions and attention show it too?",
+            axis="Network, or loss with the network “tanh 32”",
+            scale="names",
+            measures=(ACCURACY, Measure("hallucinated", "At hallucinated points (%)", factor=100.0, full=True)),
+            findings=tuple(findings),
+            caption="Numbers are widths of hidden layers. Unless it is named, the loss is the squared error of "
+            "softmax outputs.",
+        )  # fmt: skip
+
+    def claims_of(self, runs: Runs, command: str) -> list[Claim]:
+        """Hold all networks against the first, and the remedy against plain steps; see `AbstractComparison`."""
+        claims = []
+        for panel in dict.fromkeys(key[0] for key in runs):
+            alone, plain, ours = (pick(runs, panel=panel, method=method) for method in ("sam", "sgd", "guard+decay"))
+            if not set(alone) == set(plain) == set(ours):
+                continue
+            margins = {x: accuracy(run) - accuracy(plain[x]) for x, run in ours.items()}
+            worst, margin = min(margins.items(), key=lambda item: float(item[1].mean()))
+            claims += [
+                mean_claim(
+                    f"{panel}: the guard with a decaying radius is at most 0.03 below plain gradient descent in mean "
+                    "test "
+                    f"accuracy with every network and loss (least margin: {worst})",
+                    Relation.AT_LEAST, -0.03, margin, command,
+                ),
+                share_claim(
+                    f"{panel}: with it, no network of any kind ends at a hallucinated point",
+                    Relation.AT_MOST, 0.0, np.concatenate([run["hallucinated"] for run in ours.values()]), command,
+                ),
+            ]  # fmt: skip
+        largest = f"ρ = {max(self._settings.rhos):g}"
+        kinds = [bool(run["hallucinated"].any()) for run in pick(runs, panel=largest, method="sam").values()]
+        claims.append(
+            share_claim(
+                f"{largest}: SAM alone hallucinates, at least at some seed, with more than half of all kinds of "
+                "network and "
+                "loss",
+                Relation.AT_LEAST, 0.5, kinds, command,
+            )
+        )  # fmt: skip
+        return claims

@@ -1,0 +1,130 @@
+"""Study `decay`: a radius that is constant, one that falls by a schedule, and one that the guard chooses."""
+
+from typing import ClassVar, Final
+
+from samirage.lab.claims import Claim, Relation
+from samirage.lab.comparison import (
+    AbstractComparison,
+    Case,
+    Runs,
+    accuracy,
+    hits,
+    mean_claim,
+    percent,
+    pick,
+    share_claim,
+)
+from samirage.lab.reading import ACCURACY, Measure, Reading
+from samirage.sam import Decay, Guard, Ramp, Schedule
+
+_LABELS: Final = {
+    "sam": "Constant",
+    "linear": "Linear to 0",
+    "cosine": "Cosine to 0",
+    "tenth": "Linear to a tenth",
+    "rise": "Linear rise from 0",
+    "guard": "Guard",
+    "guard+decay": "Guard, linear to 0",
+}
+
+
+class DecayStudy(AbstractComparison):
+    """The study, for one configuration; see `AbstractComparison`.
+
+    Example:
+        >>> [cell.name for cell in DecayStudy.create("smoke", {}, None).cells()][:3]
+        ['Fullbatch-sgd-30', 'Fullbatch-sam-30', 'Fullbatch-linear-30']
+    """
+
+    name: ClassVar[str] = "decay"
+    default_rhos: ClassVar[tuple[float, ...]] = (0.3, 1.0, 3.0, 10.0, 30.0)
+
+    def cases(self) -> list[Case]:
+        """Return every schedule at every radius, with the full batch and minibatches; see `AbstractComparison`."""
+        n = self._settings.steps
+        schedules: dict[str, Schedule | None] = {
+            "sam": None,
+            "linear": Decay(total_steps=n),
+            "cosine": Decay(total_steps=n, shape="cosine"),
+            "tenth": Decay(total_steps=n, to=0.1),
+            "rise": Ramp(steps=n),
+            "guard": None,
+            "guard+decay": Decay(total_steps=n),
+        }
+        batches = {"Full batch": None, "Batch 64": 64}
+        plain = {
+            panel: [self.case(panel, "sgd", rho, 0.0, batch_size=size) for rho in self._settings.rhos[:1]]
+            for panel, size in batches.items()
+        }
+        return [
+            case
+            for panel, size in batches.items()
+            for case in (
+                *plain[panel],
+                *(
+                    Case(
+                        panel, method, rho,
+                        self.recipe("sam", rho, schedule=schedule, batch_size=size,
+                                    guard=Guard() if "guard" in method else None),
+                        self._settings.loss,
+                    )
+                    for rho in self._settings.rhos
+                    for method, schedule in schedules.items()
+                ),
+            )
+        ]  # fmt: skip
+
+    def reading_of(self, runs: Runs) -> Reading:
+        """Say how to read the results; see `AbstractComparison`."""
+        findings = []
+        for panel in dict.fromkeys(key[0] for key in runs):
+            told = []
+            for method, label in _LABELS.items():
+                line = pick(runs, panel=panel, method=method)
+                if line:
+                    rho, worst = min(line.items(), key=lambda item: float(accuracy(item[1]).mean()))
+                    k, n = hits(list(line.values()))
+                    told.append(f"{label} {percent(worst)} % at ρ = {rho:g} ({k} of {n} hallucinated in all)")
+            findings.append(f"{panel}, test accuracy at the worst radius of each: {'; '.join(told)}.")
+        return Reading(
+            title="A radius that decays, and one that is guarded",
+            question="Does it help to let the radius fall during the training, by which curve, and what does a guard "
+            "add?",
+            axis="Perturbation radius ρ at its largest",
+            scale="log",
+            measures=(ACCURACY, Measure("hallucinated", "At hallucinated points (%)", factor=100.0, full=True)),
+            labels=_LABELS,
+            findings=tuple(findings),
+            caption="“Rise” lets the radius grow instead. Plain gradient descent has no radius: one point, on the "
+            "left.",
+        )  # fmt: skip
+
+    def claims_of(self, runs: Runs, command: str) -> list[Claim]:
+        """Hold the schedules against the constant radius, and the guard against them; see `AbstractComparison`."""
+        claims = []
+        for panel in dict.fromkeys(key[0] for key in runs):
+            lines = {method: pick(runs, panel=panel, method=method) for method in _LABELS}
+            if not all(lines.values()):
+                continue
+            margins = {rho: accuracy(run) - accuracy(lines["sam"][rho]) for rho, run in lines["linear"].items()}
+            rho, least = min(margins.items(), key=lambda item: float(item[1].mean()))
+            worst = {m: min(map(accuracy, line.values()), key=lambda a: float(a.mean())) for m, line in lines.items()}
+            claims += [
+                mean_claim(
+                    f"{panel}: a radius that decays linearly to 0 is not below a constant one in mean test accuracy "
+                    "by more "
+                    f"than 0.01 at any radius (least margin, at {rho:g})",
+                    Relation.AT_LEAST, -0.01, least, command,
+                ),
+                mean_claim(
+                    f"{panel}: at its worst radius, a guarded and decaying radius is at least 0.05 above a decaying "
+                    "one at "
+                    "its worst, in mean test accuracy",
+                    Relation.AT_LEAST, 0.05, worst["guard+decay"] - worst["linear"], command,
+                ),
+                share_claim(
+                    f"{panel}: at the largest radius, a linear decay leaves no network at a hallucinated point",
+                    Relation.AT_MOST, 0.0, lines["linear"][max(lines["linear"], key=float)]["hallucinated"], command,
+                ),
+            ]  # fmt: skip
+        return claims

@@ -1,0 +1,103 @@
+"""Study `switch`: when to switch from plain steps to SAM, from the start to half of the training, or by criterion."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from samirage.lab.claims import Claim, Relation
+from samirage.lab.comparison import (
+    AbstractComparison,
+    Case,
+    Runs,
+    accuracy,
+    hits,
+    mean_claim,
+    percent,
+    pick,
+    share_claim,
+)
+from samirage.lab.reading import ACCURACY, Measure, Reading
+from samirage.sam import WarmStart
+
+_FRACTIONS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+_CRITERION = "slope"  # on the axis: until the slopes agree
+
+
+class SwitchStudy(AbstractComparison):
+    """The study, for one configuration; see `AbstractComparison`.
+
+    Example:
+        >>> [cell.name for cell in SwitchStudy.create("smoke", {}, None).cells()][:2]
+        ['rho10-switch-0', 'rho10-guard+switch-0']
+    """
+
+    name: ClassVar[str] = "switch"
+
+    def cases(self) -> list[Case]:
+        """Return every switch point at every radius, without and with a guard; see `AbstractComparison`."""
+        steps = self._settings.steps
+        starts = {f"{100 * f:g}%": WarmStart(fraction=f, total_steps=steps) for f in _FRACTIONS}
+        starts[_CRITERION] = WarmStart(until="slope")
+        return [
+            self.case(f"ρ = {rho:g}", method, x, rho, warm_start=start)
+            for rho in self._settings.rhos
+            for x, start in starts.items()
+            for method in ("switch", "guard+switch")
+        ]
+
+    def reading_of(self, runs: Runs) -> Reading:
+        """Say how to read the results; see `AbstractComparison`."""
+        findings = []
+        for panel in dict.fromkeys(key[0] for key in runs):
+            line = pick(runs, panel=panel, method="switch")
+            best = max(line, key=lambda x: float(accuracy(line[x]).mean()))
+            k, n = hits(list(line.values()))
+            findings.append(
+                f"{panel}: without a guard the best switch point is {best} ({percent(line[best])} % test accuracy); "
+                "over "
+                f"all switch points {k} of {n} networks end at hallucinated points."
+            )
+        return Reading(
+            title="When to switch from plain steps to SAM",
+            question="The paper's remedy is a short warm start: plain steps first, then SAM. How long must it be, and "
+            "can a criterion (the slope at the perturbed point agrees with the gradient) choose its end?",
+            axis="Share of plain steps before SAM",
+            scale="names",
+            measures=(ACCURACY, Measure("hallucinated", "At hallucinated points (%)", factor=100.0, full=True)),
+            findings=tuple(findings),
+            caption="“slope”: plain steps until three probes in a row find the slope at x⁺ to agree with the gradient.",
+        )
+
+    def claims_of(self, runs: Runs, command: str) -> list[Claim]:
+        """Hold the paper's remedy against other switch points; see `AbstractComparison`."""
+        claims = []
+        for panel in dict.fromkeys(key[0] for key in runs):
+            line, guarded = pick(runs, panel=panel, method="switch"), pick(runs, panel=panel, method="guard+switch")
+            if not {"0%", "10%", _CRITERION} <= set(line):
+                continue
+            best = max(line, key=lambda x: float(accuracy(line[x]).mean()))
+            claims += [
+                mean_claim(
+                    f"{panel}: a warm start of 10 % is not below SAM alone in mean test accuracy by more than 0.01",
+                    Relation.AT_LEAST, -0.01, accuracy(line["10%"]) - accuracy(line["0%"]), command, source="Figure 4",
+                ),
+                mean_claim(
+                    f"{panel}: the criterion is at most 0.03 below the best switch point ({best}) in mean accuracy",
+                    Relation.AT_LEAST, -0.03, accuracy(line[_CRITERION]) - accuracy(line[best]), command,
+                ),
+                share_claim(
+                    f"{panel}: after a warm start of 10 % no network ends at a hallucinated point",
+                    Relation.AT_MOST, 0.0, line["10%"]["hallucinated"], command, source="Figure 4",
+                ),
+            ]  # fmt: skip
+            if guarded:
+                claims.append(
+                    share_claim(
+                        f"{panel}: with a guard no network ends at a hallucinated point, whenever it switches",
+                        Relation.AT_MOST,
+                        0.0,
+                        np.concatenate([run["hallucinated"] for run in guarded.values()]),
+                        command,
+                    )
+                )
+        return claims
