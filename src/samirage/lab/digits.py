@@ -150,7 +150,7 @@ class Digits:
         final_loss = LOSSES[loss](members.logits(self.x), self.labels)
         results: dict[str, tuple[Any, NDArray[Any]]] = {}
         results |= {name: (("step", "seed"), _numpy(values[::stride])) for name, values in course.items()}
-        results |= {name: ("seed", _numpy(values)) for name, values in _state_at_end(course).items()}
+        results |= {name: ("seed", _numpy(values)) for name, values in state_at_end(course).items()}
         results |= {
             "test_accuracy": (("eval_step", "seed"), _numpy(torch.stack(list(accuracy.values())))),
             "final_test_accuracy": ("seed", _numpy(accuracy[recipe.steps])),
@@ -188,8 +188,15 @@ def _numpy(tensor: Tensor) -> NDArray[Any]:
     return tensor.cpu().numpy()
 
 
-def _state_at_end(course: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return medians over the last steps, and whether they say that the run ended at a hallucinated point."""
+def state_at_end(course: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return medians over the last steps, and whether they say that the run ended at a hallucinated point.
+
+    Args:
+        course: Loss, gradient norm, shift ratio and radius of every step, each of shape (steps, S).
+
+    Returns:
+        Name → shape (S,).
+    """
     window = max(1, round(_END_FRACTION * len(course["loss"])))
     ratio, grad_norm, radius = (
         course[name][-window:].median(0).values for name in ("shift_ratio", "grad_norm", "radius")

@@ -18,6 +18,9 @@ STUDIES: Final = (
     "switch",
     "decay",
     "noise",
+    "variants",
     "batch",
     "arch",
+    "prevalence",
+    "small-rho",
 )

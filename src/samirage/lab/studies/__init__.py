@@ -17,8 +17,11 @@ from samirage.lab.studies import (
     network,
     noise,
     points,
+    prevalence,
+    small_rho,
     switch,
     toy,
+    variants,
     wells,
 )
 from samirage.lab.study import AbstractStudy
@@ -38,8 +41,11 @@ _STUDIES: Final[dict[str, Callable[[str, Mapping[str, Any], str | None], Abstrac
     "switch": switch.SwitchStudy.create,
     "decay": decay.DecayStudy.create,
     "noise": noise.NoiseStudy.create,
+    "variants": variants.VariantsStudy.create,
     "batch": batch.BatchStudy.create,
     "arch": arch.ArchStudy.create,
+    "prevalence": prevalence.PrevalenceStudy.create,
+    "small-rho": small_rho.SmallRhoStudy.create,
 }
 
 

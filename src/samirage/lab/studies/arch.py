@@ -13,6 +13,7 @@ from samirage.lab.comparison import (
     ComparisonConfig,
     Runs,
     accuracy,
+    hits,
     mean_claim,
     pick,
     share_claim,
@@ -28,6 +29,8 @@ _BASE: Final = "tanh 32"  # that of the other studies, with the first loss
 # Network and loss → learning rate, where it is not that of the loss: the largest of 0.03, 0.1, 0.3 and 1 at which plain
 # gradient descent trains well within the steps.
 _RATES: Final[Mapping[str, float]] = {"transformer": 0.3}
+_COSTLY: Final = ("CNN", "transformer")  # convolutions and attention: minibatches, or the study would take hours
+_COSTLY_BATCH: Final = 50
 
 
 class ArchStudy(AbstractComparison):
@@ -45,7 +48,7 @@ class ArchStudy(AbstractComparison):
         """Return the configuration of a scale; the losses are the study's own. See `AbstractComparison`."""
         without_own(cls.name, overrides, ("loss",))
         settings = super().settings(scale, overrides)
-        return replace(settings, seeds=max(2, settings.seeds // 2))  # convolutions and attention cost more
+        return replace(settings, seeds=max(2, settings.seeds // 2))
 
     def cases(self) -> list[Case]:
         """Return every network at every radius with every method; see `AbstractComparison`."""
@@ -54,7 +57,8 @@ class ArchStudy(AbstractComparison):
         return [
             Case(
                 f"ρ = {rho:g}", method, name,
-                self.recipe(method, rho, lr=_RATES.get(name, LEARNING_RATES[loss])), loss, network=network,
+                self.recipe(method, rho, lr=_RATES.get(name, LEARNING_RATES[loss]),
+                            batch_size=_COSTLY_BATCH if name in _COSTLY else None), loss, network=network,
             )
             for rho in self._settings.rhos
             for name, network, loss in kinds
@@ -80,7 +84,8 @@ class ArchStudy(AbstractComparison):
             scale="names",
             measures=(ACCURACY, Measure("hallucinated", "At hallucinated points (%)", factor=100.0, full=True)),
             findings=tuple(findings),
-            caption="Numbers are widths of hidden layers. Unless it is named, the loss is the squared error of "
+            caption="Numbers are widths of hidden layers. CNN and transformer see batches of 50. Unless it is named, "
+            "the loss is the squared error of "
             "softmax outputs.",
         )  # fmt: skip
 

@@ -1,0 +1,144 @@
+"""Study `small-rho`: do hallucinated points vanish when the radius is small? How far away is the nearest ridge?
+
+Along the ascent direction `u` the slope of the loss at distance `rho` is `u·g⁺`, which is 0 at a hallucinated point. A
+point from which the loss rises along `u` up to the distance `rho` and beyond is no hallucinated point of that radius.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import torch
+import xarray as xr
+
+from samirage.lab.claims import Claim, Relation
+from samirage.lab.comparison import AbstractComparison, Case, ComparisonConfig, Runs, pick, share_claim
+from samirage.lab.digits import LEARNING_RATES
+from samirage.lab.ensemble import train
+from samirage.lab.rays import look
+from samirage.lab.reading import ACCURACY, Measure, Reading
+from samirage.lab.study import Cell, without_own
+from samirage.sam import is_at_hallucinated_point
+
+_LOOKS: Final = 12  # along a run, evenly
+_RADII: Final = tuple(float(rho) for rho in np.geomspace(1e-3, 100.0, 31))
+_SMALL: Final = 0.1
+
+
+class SmallRhoStudy(AbstractComparison):
+    """The study, for one configuration; see `AbstractComparison`.
+
+    Example:
+        >>> [cell.name for cell in SmallRhoStudy.create("smoke", {}, None).cells()][:2]
+        ['softmax-squared-sam-10', 'cross-entropy-sam-10']
+    """
+
+    name: ClassVar[str] = "small-rho"
+    default_rhos: ClassVar[tuple[float, ...]] = (0.001, 0.01, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+    @classmethod
+    def settings(cls, scale: str, overrides: Mapping[str, Any]) -> ComparisonConfig:
+        """Return the configuration of a scale; the losses are the study's own. See `AbstractComparison`."""
+        without_own(cls.name, overrides, ("loss",))
+        return super().settings(scale, overrides)
+
+    def cases(self) -> list[Case]:
+        """Return every loss at every radius; see `AbstractComparison`."""
+        return [
+            Case(loss, "sam", rho, self.recipe("sam", rho, lr=lr), loss)
+            for loss, lr in LEARNING_RATES.items()
+            for rho in self._settings.rhos
+        ]
+
+    def run(self, cell: Cell, advance: Callable[[int], None]) -> xr.Dataset:
+        """Train with SAM, and look along the ascent direction at several steps; see `AbstractStudy`."""
+        case, seeds = self._cases[cell.settings["case"]], cell.settings["seeds"]
+        digits = self.digits(0.0, "")
+        members = digits.members(case.loss, seeds)
+        every = max(1, case.recipe.steps // _LOOKS)
+        ridges, steps = [], []
+
+        def after_step(step: int, passes: int) -> None:
+            advance(passes)
+            if (step + 1) % every == 0:
+                ridges.append(look(members, _RADII).ridge)
+                steps.append(step + 1)
+
+        course = train(members, case.recipe, after_step)
+        window = max(1, case.recipe.steps // 20)
+        ratio, grad = (course[name][-window:].median(0).values for name in ("shift_ratio", "grad_norm"))
+        accuracy = (members.logits(digits.test_x).argmax(-1) == digits.test_labels).float().mean(1)
+        ridge = torch.stack(ridges)
+        least = ridge.amin(0).clamp(max=_RADII[-1])  # beyond the last radius nobody looked
+        hit = is_at_hallucinated_point(ratio, grad, course["grad_norm"][:window].median(0).values)
+        return xr.Dataset(
+            {
+                "final_test_accuracy": ("seed", accuracy.cpu().numpy()),
+                "hallucinated": ("seed", hit.cpu().numpy()),
+                "final_shift_ratio": ("seed", ratio.cpu().numpy()),
+                "final_grad_norm": ("seed", grad.cpu().numpy()),
+                "ridge": (("look", "seed"), ridge.cpu().numpy()),
+                "nearest_ridge": ("seed", least.cpu().numpy()),
+                "ridge_in_reach": ("seed", (ridge <= case.recipe.rho).float().mean(0).cpu().numpy()),
+            },
+            {"seed": np.array(seeds), "look": np.array(steps)},
+            self.attributes(case),
+        ).transpose("seed", ...)
+
+    def reading_of(self, runs: Runs) -> Reading:
+        """Say how to read the results; see `AbstractComparison`."""
+        findings = []
+        for panel in dict.fromkeys(key[0] for key in runs):
+            line = pick(runs, panel=panel)
+            clean = [float(x) for x, run in line.items() if not (run["ridge_in_reach"] > 0).any()]
+            nearest = min(float(run["nearest_ridge"].min()) for run in line.values())
+            told = f"up to ρ = {max(clean):g}" if clean else "at no radius tried"
+            findings.append(
+                f"{panel}: {told} no ridge was in reach from any point looked at along the runs; the nearest ridge "
+                "of all "
+                f"runs was at distance {nearest:.2g}."
+            )
+        return Reading(
+            title="Small radii",
+            question="At the radii that people use nobody sees hallucination. Do the points vanish there? At a "
+            "hallucinated "
+            "point the loss along the ascent direction has stopped rising within ρ. How far must one look, along "
+            "real runs, to "
+            "see that?",
+            axis="Perturbation radius ρ",
+            scale="log",
+            measures=(
+                Measure("nearest_ridge", "Nearest ridge along u, distance", scale="log"),
+                Measure("ridge_in_reach", "Looks with a ridge within ρ (%)", factor=100.0, full=True),
+                ACCURACY,
+            ),
+            findings=tuple(findings),
+            caption="At several steps of every run, the loss is looked at along the gradient, at distances of up to "
+            "100. The "
+            "ridge is where it first stops rising.",
+        )
+
+    def claims_of(self, runs: Runs, command: str) -> list[Claim]:
+        """Hold small radii against the possibility of a hallucinated point; see `AbstractComparison`."""
+        claims = []
+        for panel in dict.fromkeys(key[0] for key in runs):
+            line = pick(runs, panel=panel)
+            small = [run for x, run in line.items() if float(x) <= _SMALL]
+            large = [run for x, run in line.items() if float(x) >= 10.0]
+            claims += [
+                share_claim(
+                    f"{panel}: at radii up to {_SMALL:g} no run ever has a ridge within ρ: none of the points looked "
+                    "at could be "
+                    "a hallucinated one",
+                    Relation.AT_MOST, 0.0, _flags(small, "ridge_in_reach"), command,
+                ),
+                share_claim(
+                    f"{panel}: at radii of 10 and more, at least nine runs in ten have a ridge within ρ at some time",
+                    Relation.AT_LEAST, 0.9, _flags(large, "ridge_in_reach"), command,
+                ),
+            ]  # fmt: skip
+        return claims
+
+
+def _flags(runs: list[xr.Dataset], name: str) -> list[bool]:
+    return [bool(value > 0) for run in runs for value in run[name].to_numpy()]

@@ -1,0 +1,139 @@
+"""Study `variants`: do other forms of SAM hallucinate too? ASAM, unnormalized SAM, GSAM, LookSAM, and momentum."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import torch
+import xarray as xr
+
+from samirage.lab.claims import Claim, Relation
+from samirage.lab.comparison import (
+    AbstractComparison,
+    Case,
+    Runs,
+    accuracy,
+    hits,
+    mean_claim,
+    percent,
+    pick,
+    share_claim,
+)
+from samirage.lab.digits import LEARNING_RATES
+from samirage.lab.reading import ACCURACY, Measure, Reading
+from samirage.lab.singly import train_singly
+from samirage.optim import SAM
+from samirage.sam import GSAM, Guard, LookSAM
+
+_MOMENTUM: Final = 0.9
+_LABELS: Final = {
+    "sam": "SAM",
+    "asam": "ASAM",
+    "unnormalized": "Unnormalized SAM",
+    "gsam": "GSAM",
+    "looksam": "LookSAM, every 5 steps",
+    "momentum": f"SAM with momentum {_MOMENTUM}",
+}
+_BY_OPTIMIZER: Final = {"gsam": GSAM(), "looksam": LookSAM()}  # what the ensemble engine does not do
+_PANELS: Final = ("Alone", "With guard")
+
+
+class VariantsStudy(AbstractComparison):
+    """The study, for one configuration; see `AbstractComparison`.
+
+    Example:
+        >>> [cell.name for cell in VariantsStudy.create("smoke", {}, None).cells()][:2]
+        ['Alone-sam-30', 'Alone-asam-30']
+    """
+
+    name: ClassVar[str] = "variants"
+    default_rhos: ClassVar[tuple[float, ...]] = (0.3, 1.0, 3.0, 10.0, 30.0)
+
+    def cases(self) -> list[Case]:
+        """Return every variant at every radius, without and with a guard; see `AbstractComparison`."""
+        lr = LEARNING_RATES[self._settings.loss]
+        others: dict[str, dict[str, Any]] = {
+            "asam": {"variant": "asam"},
+            "unnormalized": {"variant": "unnormalized"},
+            "momentum": {"momentum": _MOMENTUM, "lr": (1 - _MOMENTUM) * lr},
+        }
+        return [
+            self.case(panel, method, rho, rho, guard=guard, **others.get(method, {}))
+            for panel, guard in zip(_PANELS, (None, Guard()), strict=True)
+            for rho in self._settings.rhos
+            for method in _LABELS
+        ]
+
+    def trained(self, case: Case, seeds: Sequence[int], advance: Callable[[int], None]) -> xr.Dataset:
+        """Train the networks of a case, by the engine or by the optimizer; see `AbstractComparison`."""
+        variant = _BY_OPTIMIZER.get(case.method)
+        if variant is None:
+            return super().trained(case, seeds, advance)
+        recipe = case.recipe
+
+        def optimizer(network: torch.nn.Module) -> SAM:
+            base = torch.optim.SGD(network.parameters(), lr=recipe.lr)
+            return SAM(base, rho=recipe.rho, variant=variant, guard=recipe.guard, model=network)
+
+        digits = self.digits(case.noise, case.network)
+        return train_singly(digits, case.loss, optimizer, seeds, steps=recipe.steps, advance=advance)
+
+    def reading_of(self, runs: Runs) -> Reading:
+        """Say how to read the results; see `AbstractComparison`."""
+        findings = []
+        for panel in dict.fromkeys(key[0] for key in runs):
+            told = []
+            for method, label in _LABELS.items():
+                line = pick(runs, panel=panel, method=method)
+                if line:
+                    rho, worst = min(line.items(), key=lambda item: float(accuracy(item[1]).mean()))
+                    k, n = hits(list(line.values()))
+                    told.append(f"{label} {percent(worst)} % at ρ = {rho:g} ({k} of {n} hallucinated in all)")
+            findings.append(f"{panel}, test accuracy at the worst radius of each: {'; '.join(told)}.")
+        return Reading(
+            title="Variants of SAM",
+            question="Hallucination is a property of a gradient taken at a distance. Do the usual variants share it, "
+            "and does "
+            "the guard help them as it helps SAM?",
+            axis="Perturbation radius ρ",
+            scale="log",
+            measures=(ACCURACY, Measure("hallucinated", "At hallucinated points (%)", factor=100.0, full=True)),
+            labels=_LABELS,
+            findings=tuple(findings),
+            caption="The radii mean different distances: ASAM's is measured in units of the weights, unnormalized "
+            "SAM's is "
+            "multiplied by the gradient norm. GSAM and LookSAM are trained by the optimizer, the others by the engine.",
+        )
+
+    def claims_of(self, runs: Runs, command: str) -> list[Claim]:
+        """Hold every variant against what SAM does; see `AbstractComparison`."""
+        alone, guarded = ({m: pick(runs, panel=panel, method=m) for m in _LABELS} for panel in _PANELS)
+        if not all((*alone.values(), *guarded.values())):
+            return []
+        claims = []
+        for method, label in _LABELS.items():
+            worst = max((run["hallucinated"] for run in alone[method].values()), key=lambda flags: float(flags.mean()))
+            claims.append(
+                share_claim(
+                    f"{label} alone: at its worst radius at least half of the networks end at hallucinated points",
+                    Relation.AT_LEAST, 0.5, worst, command,
+                )
+            )  # fmt: skip
+        claims.append(
+            share_claim(
+                "With a guard no network ends at a hallucinated point, whatever the variant and the radius",
+                Relation.AT_MOST, 0.0,
+                np.concatenate([run["hallucinated"] for line in guarded.values() for run in line.values()]), command,
+            )
+        )  # fmt: skip
+        for method, label in _LABELS.items():
+            worst_alone, worst_guarded = (
+                min(map(accuracy, lines[method].values()), key=lambda a: float(a.mean())) for lines in (alone, guarded)
+            )
+            claims.append(
+                mean_claim(
+                    f"{label}: at its worst radius, the guard raises the mean test accuracy by at least 0.2",
+                    Relation.AT_LEAST, 0.2, worst_guarded - worst_alone, command,
+                )
+            )  # fmt: skip
+        return claims
