@@ -86,16 +86,17 @@ def _train(
         gradients += 1
         optimizer.zero_grad()
         value = LOSSES[loss](module(digits.x), digits.labels)
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         return value
 
     course: dict[str, list[Tensor]] = {name: [] for name in _FIGURES}
     for _ in range(steps):
         before = gradients
         optimizer.step(closure)
-        if optimizer.record.perturbed:  # a step of one pass has no shift ratio, and would hide that of the others
+        record = optimizer.record
+        if record is not None and record.perturbed:  # a step of one pass has no shift ratio, and would hide the others'
             for name in _FIGURES:
-                course[name].append(getattr(optimizer.record, name).detach().cpu())
+                course[name].append(getattr(record, name).detach().cpu())
         advance(gradients - before)
     with torch.no_grad():
         accuracy = (module(digits.test_x).argmax(-1) == digits.test_labels).float().mean()

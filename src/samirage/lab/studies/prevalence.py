@@ -99,10 +99,11 @@ class PrevalenceStudy(AbstractComparison):
         for panel in dict.fromkeys(key[0] for key in runs):
             lines = [run for key, run in runs.items() if key[0] == panel]
             hit, ridge, top = (_flags(lines, name) for name in ("hallucinated", "ridge_in_reach", "top"))
+            far = np.median(np.concatenate([run["way_to_top"] for run in lines]))
             findings.append(
                 f"{panel}: from {int(hit.sum())} of {hit.size} places SAM is drawn into a hallucinated point; from "
                 f"{int(ridge.sum())} a ridge is in reach; from {int(top.sum())} the ascent ends where the loss is flat "
-                f"(at a median distance of {np.median(np.concatenate([run['way_to_top'] for run in lines])):.2g})."
+                f"(at a median distance of {far:.2g})."
             )
         return Reading(
             title="How common hallucinated points are",

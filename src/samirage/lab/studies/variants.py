@@ -1,6 +1,6 @@
 """Study `variants`: do other forms of SAM hallucinate too? ASAM, unnormalized SAM, GSAM, LookSAM, and momentum."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -34,7 +34,10 @@ _LABELS: Final = {
     "looksam": "LookSAM, every 5 steps",
     "momentum": f"SAM with momentum {_MOMENTUM}",
 }
-_BY_OPTIMIZER: Final = {"gsam": GSAM(), "looksam": LookSAM()}  # what the ensemble engine does not do
+_BY_OPTIMIZER: Final[Mapping[str, GSAM | LookSAM]] = {
+    "gsam": GSAM(),
+    "looksam": LookSAM(),
+}  # what the ensemble engine does not do
 _PANELS: Final = ("Alone", "With guard")
 
 
