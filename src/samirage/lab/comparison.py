@@ -160,7 +160,7 @@ class AbstractComparison(AbstractSeededStudy[ComparisonConfig]):
         rhos = cls.default_rhos
         settings = {
             "smoke": ComparisonConfig("smoke", "mnist-mini", images=100, steps=40, seeds=2, rhos=rhos[-1:]),
-            "laptop": ComparisonConfig("laptop", "mnist-mini", images=500, steps=300, seeds=16, rhos=rhos),
+            "laptop": ComparisonConfig("laptop", "mnist-mini", images=500, steps=300, seeds=8, rhos=rhos),
             "paper": ComparisonConfig("paper", "mnist", images=60_000, steps=2000, seeds=80, rhos=rhos),
         }[scale]
         return replace(settings, **{"threads": default_threads(), **overrides})

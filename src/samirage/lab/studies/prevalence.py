@@ -15,12 +15,13 @@ from torch import Tensor
 
 from samirage.lab.claims import Claim, Relation
 from samirage.lab.comparison import AbstractComparison, Case, Runs, pick, share_claim
+from samirage.lab.digits import state_at_end
 from samirage.lab.ensemble import train
 from samirage.lab.rays import look
 from samirage.lab.reading import Measure, Reading
 from samirage.lab.stacked import AbstractStack
 from samirage.lab.study import Cell
-from samirage.sam import is_at_hallucinated_point, norm
+from samirage.sam import norm
 
 _NEARBY: Final = 0.1  # relative distance of a random point from the initial one
 _SHARES: Final = (0.03, 0.1, 0.3, 1.0)  # of the training, after which one looks
@@ -73,9 +74,7 @@ class PrevalenceStudy(AbstractComparison):
         here = [p.clone() for p in members.params]
         rays = look(members, _RADII).within(rho)
         course = train(members, replace(case.recipe, rho=rho, steps=self._settings.steps // 2), after_step)
-        window = max(1, len(course["loss"]) // 20)
-        ratio, grad = (course[name][-window:].median(0).values for name in ("shift_ratio", "grad_norm"))
-        hit = is_at_hallucinated_point(ratio, grad, course["grad_norm"][:window].median(0).values)
+        hit = state_at_end(course)["hallucinated"]
         way = _distance(members.params, here)
         for p, start in zip(members.params, here, strict=True):
             p.copy_(start)
@@ -131,9 +130,10 @@ class PrevalenceStudy(AbstractComparison):
         for rho in rhos:
             flags = _flags(list(_panel(runs, rho)), "hallucinated")
             small = rho <= 0.3
+            places = "no place" if small else "most places"
             claims.append(
                 share_claim(
-                    f"ρ = {rho:g}: SAM is drawn into a hallucinated point from " + ("no place" if small else "most places"),
+                    f"ρ = {rho:g}: SAM is drawn into a hallucinated point from {places}",
                     Relation.AT_MOST if small else Relation.AT_LEAST, 0.0 if small else 0.5, flags, command,
                 )
             )  # fmt: skip

@@ -13,12 +13,11 @@ import xarray as xr
 
 from samirage.lab.claims import Claim, Relation
 from samirage.lab.comparison import AbstractComparison, Case, ComparisonConfig, Runs, pick, share_claim
-from samirage.lab.digits import LEARNING_RATES
+from samirage.lab.digits import LEARNING_RATES, state_at_end
 from samirage.lab.ensemble import train
 from samirage.lab.rays import look
 from samirage.lab.reading import ACCURACY, Measure, Reading
 from samirage.lab.study import Cell, without_own
-from samirage.sam import is_at_hallucinated_point
 
 _LOOKS: Final = 12  # along a run, evenly
 _RADII: Final = tuple(float(rho) for rho in np.geomspace(1e-3, 100.0, 31))
@@ -65,18 +64,14 @@ class SmallRhoStudy(AbstractComparison):
                 steps.append(step + 1)
 
         course = train(members, case.recipe, after_step)
-        window = max(1, case.recipe.steps // 20)
-        ratio, grad = (course[name][-window:].median(0).values for name in ("shift_ratio", "grad_norm"))
+        end = {name: ("seed", values.cpu().numpy()) for name, values in state_at_end(course).items()}
         accuracy = (members.logits(digits.test_x).argmax(-1) == digits.test_labels).float().mean(1)
         ridge = torch.stack(ridges)
         least = ridge.amin(0).clamp(max=_RADII[-1])  # beyond the last radius nobody looked
-        hit = is_at_hallucinated_point(ratio, grad, course["grad_norm"][:window].median(0).values)
         return xr.Dataset(
             {
+                **end,
                 "final_test_accuracy": ("seed", accuracy.cpu().numpy()),
-                "hallucinated": ("seed", hit.cpu().numpy()),
-                "final_shift_ratio": ("seed", ratio.cpu().numpy()),
-                "final_grad_norm": ("seed", grad.cpu().numpy()),
                 "ridge": (("look", "seed"), ridge.cpu().numpy()),
                 "nearest_ridge": ("seed", least.cpu().numpy()),
                 "ridge_in_reach": ("seed", (ridge <= case.recipe.rho).float().mean(0).cpu().numpy()),
