@@ -1,6 +1,5 @@
 """Studies that vary one thing: plans, what their cases do, and claims that are computed from the cells."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -118,7 +117,7 @@ def test_full_batch_means_full_batch():
     assert np.array_equal(one.run(cell, lambda p: None).final_loss, whole.final_loss)
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", ["tanh 32-32", "ReLU 32", "CNN", "transformer"])
 def test_networks_of_every_kind_are_trained_side_by_side_as_by_themselves(name):
     digits = Digits("mnist-mini", images=40, hidden=4, device=CPU, network=NETWORKS[name])
     recipe = Recipe(steps=16, lr=0.1, rho=0.5, guard=Guard())
@@ -244,13 +243,13 @@ def test_claims_hold_where_the_runs_support_them(name):
 @pytest.mark.parametrize(
     ("name", "broken", "part"),
     [
-        ("evidence", {"status": lambda c: Status.SADDLE_TRAP if collapses(c) else Status.PROGRESSING}, "nine in ten are"),
+        ("evidence", {"status": lambda c: Status.SADDLE_TRAP if collapses(c) else Status.PROGRESSING}, "nine in ten"),
         ("evidence", {"status": lambda c: Status.HALLUCINATED_BOUNCE}, "No guarded network is diagnosed"),
         ("switch", {"value": lambda c: 0.9 if c.x == "0%" else 0.8}, "a warm start of 10 % is not below SAM alone"),
         ("switch", {"value": lambda c: 0.5 if c.x == "slope" else 0.8}, "the criterion is at most 0.03 below"),
         ("switch", {"hallucinated": lambda c: c.method == "switch"}, "after a warm start of 10 % no network"),
         ("switch", {"hallucinated": lambda c: "guard" in c.method}, "with a guard no network ends"),
-        ("decay", {"value": lambda c: 0.5 if c.method == "linear" and c.x == 3.0 else 0.8}, "is not below a constant one"),
+        ("decay", {"value": lambda c: 0.5 if c.method == "linear" and c.x == 3.0 else 0.8}, "not below a constant one"),
         ("decay", {"value": lambda c: 0.7}, "is at least 0.05 above a decaying one"),
         ("decay", {"hallucinated": lambda c: c.method == "linear" and c.x == 30.0}, "leaves no network at a"),
         ("noise", {"value": lambda c: 0.85 - c.noise * (0.4 if c.method == "sgd" else 0.5)}, "gains more over plain"),

@@ -85,13 +85,12 @@ class SmallRhoStudy(AbstractComparison):
         findings = []
         for panel in dict.fromkeys(key[0] for key in runs):
             line = pick(runs, panel=panel)
-            clean = [float(x) for x, run in line.items() if not (run["ridge_in_reach"] > 0).any()]
             nearest = min(float(run["nearest_ridge"].min()) for run in line.values())
-            told = f"up to ρ = {max(clean):g}" if clean else "at no radius tried"
+            reached = {x: float(run["ridge_in_reach"].mean()) for x, run in line.items() if run["ridge_in_reach"].any()}
+            told = ", ".join(f"{100 * share:.0f} % at ρ = {x:g}" for x, share in reached.items())
             findings.append(
-                f"{panel}: {told} no ridge was in reach from any point looked at along the runs; the nearest ridge "
-                "of all "
-                f"runs was at distance {nearest:.2g}."
+                f"{panel}: looks along the runs with a ridge within ρ: {told or 'none'}, none at the other radii. The "
+                f"nearest ridge of all was at distance {nearest:.2g}."
             )
         return Reading(
             title="Small radii",
