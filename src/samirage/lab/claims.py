@@ -6,6 +6,10 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any, Self
 
+from numpy.typing import ArrayLike
+
+from samirage.lab.statistics import mean_estimate, share_estimate
+
 
 class Relation(StrEnum):
     """How the measured value must stand to the expected one."""
@@ -148,6 +152,83 @@ class Claim:
             )
             raise ValueError(f"a claim has the keys {', '.join(sorted(known))}; {wrong}")
         return cls(**{key: _from_json(key, plain[key]) for key in given})
+
+
+def mean_claim(
+    statement: str,
+    relation: Relation,
+    expected: float,
+    values: ArrayLike,
+    command: str,
+    *,
+    source: str = "ours",
+    tolerance: float = 0.0,
+) -> Claim:
+    """Return a claim on the mean of values.
+
+    Args:
+        statement: The claim in one plain sentence.
+        relation: How the mean must stand to the expected value.
+        expected: The expected value.
+        values: One for each seed; none where nothing has been measured.
+        command: The command that made them.
+        source: Who says so.
+        tolerance: See `Claim`.
+
+    Returns:
+        The claim, with the standard error of the mean.
+
+    Example:
+        >>> claim = mean_claim("s", Relation.AT_LEAST, 0.5, [1.0, 0.5], "samirage reproduce mnist")
+        >>> claim.measured, claim.standard_error, claim.n
+        (0.75, 0.25, 2)
+    """
+    estimate = mean_estimate(values)
+    return Claim(
+        statement=statement,
+        source=source,
+        relation=relation,
+        expected=expected,
+        measured=estimate.mean,
+        standard_error=estimate.standard_error,
+        n=estimate.n,
+        command=command,
+        tolerance=tolerance,
+    )
+
+
+def share_claim(
+    statement: str, relation: Relation, expected: float, flags: ArrayLike, command: str, *, source: str = "ours"
+) -> Claim:
+    """Return a claim on the share of flags that are true.
+
+    Args:
+        statement: The claim in one plain sentence.
+        relation: How the share must stand to the expected value.
+        expected: The expected share.
+        flags: One for each seed; none where nothing has been measured.
+        command: The command that made them.
+        source: Who says so.
+
+    Returns:
+        The claim, with the standard error of a binomial share, `sqrt(p (1 - p) / n)`.
+
+    Example:
+        >>> claim = share_claim("s", Relation.AT_MOST, 0.0, [True, False], "samirage reproduce mnist")
+        >>> claim.measured, round(claim.standard_error, 4), claim.n
+        (0.5, 0.3536, 2)
+    """
+    estimate = share_estimate(flags)
+    return Claim(
+        statement=statement,
+        source=source,
+        relation=relation,
+        expected=expected,
+        measured=estimate.share,
+        standard_error=math.sqrt(estimate.share * (1 - estimate.share) / estimate.n) if estimate.n else math.nan,
+        n=estimate.n,
+        command=command,
+    )
 
 
 _NUMBERS = ("expected", "measured", "standard_error", "tolerance")

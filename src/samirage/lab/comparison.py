@@ -4,7 +4,6 @@ Such a study says what it varies (`cases`), how to read the results, and what it
 """
 
 import hashlib
-import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -12,26 +11,22 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, Final
 
-import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike
 
 from samirage.errors import UserError
-from samirage.lab.claims import Claim, Relation
+from samirage.lab.claims import Claim
 from samirage.lab.digits import LEARNING_RATES, Digits
 from samirage.lab.ensemble import Recipe
 from samirage.lab.networks import NETWORKS
 from samirage.lab.reading import Reading
 from samirage.lab.runs import join_blocks
 from samirage.lab.runtime import default_threads
-from samirage.lab.statistics import mean_estimate
 from samirage.lab.study import AbstractSeededStudy, Cell
 from samirage.sam import Decay, Guard, WarmStart
 
 Runs = Mapping[tuple[str, str, str | float], xr.Dataset]
 """All seeds of each (panel, method, x)."""
 
-FULL_BATCH: Final = 0  # the batch size that stands for all examples, since JSON and NetCDF have no None
 _RECORDED_POINTS: Final = 20  # most points of a stored curve: there are hundreds of cells
 
 
@@ -296,15 +291,15 @@ def joined(results: Mapping[str, xr.Dataset]) -> Runs:
     return join_blocks(results.values(), by=("panel", "method", "x"))
 
 
-def pick(runs: Runs, *, panel: str | None = None, method: str | None = None) -> dict[str | float, xr.Dataset]:
+def pick(runs: Runs, panel: str, method: str) -> dict[str | float, xr.Dataset]:
     """Return the runs of one line, by their place on the axis.
 
     Args:
         runs: The runs.
-        panel: The panel; any by default, of which the last counts where several have the same place.
-        method: The method; any by default.
+        panel: The panel.
+        method: The method.
     """
-    return {key[2]: run for key, run in runs.items() if (panel is None or key[0] == panel) and method in {None, key[1]}}
+    return {key[2]: run for key, run in runs.items() if key[:2] == (panel, method)}
 
 
 def accuracy(run: xr.Dataset) -> xr.DataArray:
@@ -329,54 +324,28 @@ def hits(runs: Sequence[xr.Dataset]) -> tuple[int, int]:
     return sum(int(run["hallucinated"].sum()) for run in runs), sum(run.sizes["seed"] for run in runs)
 
 
-def mean_claim(
-    statement: str, relation: Relation, expected: float, values: ArrayLike, command: str, *, source: str = "ours"
-) -> Claim:
-    """Return a claim on the mean of values.
+def worst_of(line: Mapping[str | float, xr.Dataset]) -> tuple[str | float, xr.Dataset]:
+    """Return the place on a line where the mean test accuracy is lowest, and the run there.
 
     Args:
-        statement: The claim in one plain sentence.
-        relation: How the mean must stand to the expected value.
-        expected: The expected value.
-        values: One for each seed; none where nothing has been measured.
-        command: The command that made them.
-        source: Who says so.
+        line: The runs, by their place on the axis; at least one.
     """
-    estimate = mean_estimate(values)
-    return Claim(
-        statement=statement,
-        source=source,
-        relation=relation,
-        expected=expected,
-        measured=estimate.mean,
-        standard_error=estimate.standard_error,
-        n=estimate.n,
-        command=command,
-    )
+    return min(line.items(), key=lambda item: float(accuracy(item[1]).mean()))
 
 
-def share_claim(
-    statement: str, relation: Relation, expected: float, flags: ArrayLike, command: str, *, source: str = "ours"
-) -> Claim:
-    """Return a claim on the share of flags that are true; its error is that of a binomial share.
+def worst_told(runs: Runs, panel: str, labels: Mapping[str, str]) -> str:
+    """Say how the methods of a panel do, each at the radius that is worst for it.
 
     Args:
-        statement: The claim in one plain sentence.
-        relation: How the share must stand to the expected value.
-        expected: The expected share.
-        flags: One for each seed; none where nothing has been measured.
-        command: The command that made them.
-        source: Who says so.
+        runs: The runs.
+        panel: The panel.
+        labels: Names for people, of the methods that are told.
     """
-    flat = np.asarray(flags, dtype=bool).ravel()
-    share = float(flat.mean()) if flat.size else math.nan
-    return Claim(
-        statement=statement,
-        source=source,
-        relation=relation,
-        expected=expected,
-        measured=share,
-        standard_error=math.sqrt(share * (1 - share) / flat.size) if flat.size else math.nan,
-        n=int(flat.size),
-        command=command,
-    )
+    told = []
+    for method, label in labels.items():
+        line = pick(runs, panel, method)
+        if line:
+            rho, worst = worst_of(line)
+            k, n = hits(list(line.values()))
+            told.append(f"{label} {percent(worst)} % at ρ = {rho:g} ({k} of {n} hallucinated in all)")
+    return f"{panel}, test accuracy at the worst radius of each: {'; '.join(told)}."

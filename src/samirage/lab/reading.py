@@ -31,6 +31,7 @@ class Measure:
 
 
 ACCURACY = Measure("final_test_accuracy", "Test accuracy (%)", factor=100.0, full=True)
+HALLUCINATED = Measure("hallucinated", "At hallucinated points (%)", factor=100.0, full=True)
 SHIFT_RATIO = Measure("final_shift_ratio", "Shift ratio ‖g⁺‖/‖g‖", scale="log")
 GRAD_NORM = Measure("final_grad_norm", "Gradient norm ‖g‖", scale="log")
 

@@ -19,7 +19,7 @@ _FIGURES: Final = ("loss", "grad_norm", "shift_ratio", "radius")
 
 
 @dataclass(frozen=True)
-class Trained:
+class _Trained:
     """How one network ended."""
 
     course: dict[str, list[Tensor]]
@@ -75,7 +75,7 @@ def _train(
     seed: int,
     steps: int,
     advance: Callable[[int], None],
-) -> Trained:
+) -> _Trained:
     module = digits.network(seed)
     optimizer = make(module)
     monitor = Monitor(optimizer, window=max(16, steps // 4))
@@ -102,4 +102,4 @@ def _train(
         accuracy = (module(digits.test_x).argmax(-1) == digits.test_labels).float().mean()
         final = LOSSES[loss](module(digits.x), digits.labels)
     status = codes([diagnose(monitor)])[0]
-    return Trained(course, float(accuracy), float(final), gradients, int(status))
+    return _Trained(course, float(accuracy), float(final), gradients, int(status))

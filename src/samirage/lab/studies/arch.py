@@ -6,28 +6,17 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from samirage.lab.claims import Claim, Relation
-from samirage.lab.comparison import (
-    AbstractComparison,
-    Case,
-    ComparisonConfig,
-    Runs,
-    accuracy,
-    hits,
-    mean_claim,
-    pick,
-    share_claim,
-)
+from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
+from samirage.lab.comparison import AbstractComparison, Case, ComparisonConfig, Runs, accuracy, hits, pick
 from samirage.lab.digits import LEARNING_RATES
 from samirage.lab.networks import NETWORKS
-from samirage.lab.reading import ACCURACY, Measure, Reading
+from samirage.lab.reading import ACCURACY, HALLUCINATED, Reading
 from samirage.lab.study import without_own
 
 _METHODS: Final = ("sgd", "sam", "switch", "guard+decay")
 _BASE: Final = "tanh 32"  # that of the other studies, with the first loss
 
-# Network and loss → learning rate, where it is not that of the loss: the largest of 0.03, 0.1, 0.3 and 1 at which plain
-# gradient descent trains well within the steps.
+# Network → learning rate, where it is not that of the loss: of 0.1, 0.3 and 1, the best for plain steps.
 _RATES: Final[Mapping[str, float]] = {"transformer": 0.3}
 _COSTLY: Final = ("CNN", "transformer")  # convolutions and attention: minibatches, or the study would take hours
 _COSTLY_BATCH: Final = 50
@@ -69,7 +58,7 @@ class ArchStudy(AbstractComparison):
         """Say how to read the results; see `AbstractComparison`."""
         findings = []
         for panel in dict.fromkeys(key[0] for key in runs):
-            line = pick(runs, panel=panel, method="sam")
+            line = pick(runs, panel, "sam")
             hit = [f"{x} ({k} of {n})" for x, (k, n) in ((x, hits([run])) for x, run in line.items()) if k]
             findings.append(
                 f"{panel}: SAM alone leaves seeds at hallucinated points with {', '.join(hit) or 'none'} of the "
@@ -78,22 +67,20 @@ class ArchStudy(AbstractComparison):
         return Reading(
             title="Other networks and losses",
             question="Is hallucination a matter of the paper's two-layer tanh network, or do other activations, "
-            "widths, depths, "
-            "losses, convolutions and attention show it too?",
+            "widths, depths, losses, convolutions and attention show it too?",
             axis="Network, or loss with the network “tanh 32”",
             scale="names",
-            measures=(ACCURACY, Measure("hallucinated", "At hallucinated points (%)", factor=100.0, full=True)),
+            measures=(ACCURACY, HALLUCINATED),
             findings=tuple(findings),
-            caption="Numbers are widths of hidden layers. CNN and transformer see batches of 50. Unless it is named, "
-            "the loss is the squared error of "
-            "softmax outputs.",
+            caption="Numbers are widths of hidden layers. CNN and transformer see batches of 50. Unless it is "
+            "named, the loss is the squared error of softmax outputs.",
         )  # fmt: skip
 
     def claims_of(self, runs: Runs, command: str) -> list[Claim]:
         """Hold all networks against the first, and the remedy against plain steps; see `AbstractComparison`."""
         claims = []
         for panel in dict.fromkeys(key[0] for key in runs):
-            alone, plain, ours = (pick(runs, panel=panel, method=method) for method in ("sam", "sgd", "guard+decay"))
+            alone, plain, ours = (pick(runs, panel, method) for method in ("sam", "sgd", "guard+decay"))
             if not set(alone) == set(plain) == set(ours):
                 continue
             margins = {x: accuracy(run) - accuracy(plain[x]) for x, run in ours.items()}
@@ -101,8 +88,7 @@ class ArchStudy(AbstractComparison):
             claims += [
                 mean_claim(
                     f"{panel}: the guard with a decaying radius is at most 0.03 below plain gradient descent in mean "
-                    "test "
-                    f"accuracy with every network and loss (least margin: {worst})",
+                    f"test accuracy with every network and loss (least margin: {worst})",
                     Relation.AT_LEAST, -0.03, margin, command,
                 ),
                 share_claim(
@@ -111,12 +97,11 @@ class ArchStudy(AbstractComparison):
                 ),
             ]  # fmt: skip
         largest = f"ρ = {max(self._settings.rhos):g}"
-        kinds = [bool(run["hallucinated"].any()) for run in pick(runs, panel=largest, method="sam").values()]
+        kinds = [bool(run["hallucinated"].any()) for run in pick(runs, largest, "sam").values()]
         claims.append(
             share_claim(
                 f"{largest}: SAM alone hallucinates, at least at some seed, with more than half of all kinds of "
-                "network and "
-                "loss",
+                "network and loss",
                 Relation.AT_LEAST, 0.5, kinds, command,
             )
         )  # fmt: skip

@@ -2,8 +2,8 @@
 
 from typing import ClassVar, Final
 
-from samirage.lab.claims import Claim, Relation
-from samirage.lab.comparison import AbstractComparison, Case, Runs, accuracy, hits, mean_claim, pick, share_claim
+from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
+from samirage.lab.comparison import AbstractComparison, Case, Runs, accuracy, hits, pick
 from samirage.lab.reading import ACCURACY, SHIFT_RATIO, Reading
 
 _SIZES: Final = (32, 64, 128, 256)
@@ -34,14 +34,13 @@ class BatchStudy(AbstractComparison):
         """Say how to read the results; see `AbstractComparison`."""
         findings = []
         for panel in dict.fromkeys(key[0] for key in runs):
-            counts = {x: hits([run]) for x, run in pick(runs, panel=panel, method="sam").items()}
+            counts = {x: hits([run]) for x, run in pick(runs, panel, "sam").items()}
             told = ", ".join(f"{k} of {n} at batch {x:g}" for x, (k, n) in counts.items())
             findings.append(f"{panel}, networks trained with SAM alone that end at hallucinated points: {told}.")
         return Reading(
             title="Batch size",
             question="The paper's clearest collapse is with the full batch. Does the noise of minibatches shake SAM "
-            "off "
-            "hallucinated points, at the same number of steps?",
+            "off hallucinated points, at the same number of steps?",
             axis="Examples per step",
             scale="log",
             measures=(ACCURACY, SHIFT_RATIO),
@@ -53,8 +52,8 @@ class BatchStudy(AbstractComparison):
         """Hold small batches against the full one; see `AbstractComparison`."""
         claims = []
         for panel in dict.fromkeys(key[0] for key in runs):
-            alone, ours = pick(runs, panel=panel, method="sam"), pick(runs, panel=panel, method="guard+decay")
-            plain = pick(runs, panel=panel, method="sgd")
+            alone, ours = pick(runs, panel, "sam"), pick(runs, panel, "guard+decay")
+            plain = pick(runs, panel, "sgd")
             if len(alone) < 2 or set(alone) != set(ours) or set(ours) != set(plain):
                 continue
             small, full = min(alone, key=float), max(alone, key=float)
@@ -63,8 +62,7 @@ class BatchStudy(AbstractComparison):
             claims += [
                 mean_claim(
                     f"{panel}: with batches of {small:g}, SAM alone is not below itself with the full batch in mean "
-                    "test "
-                    "accuracy by more than 0.01",
+                    "test accuracy by more than 0.01",
                     Relation.AT_LEAST, -0.01, accuracy(alone[small]) - accuracy(alone[full]), command,
                 ),
                 share_claim(
@@ -74,8 +72,7 @@ class BatchStudy(AbstractComparison):
                 ),
                 mean_claim(
                     f"{panel}: the guard with a decaying radius is at most 0.02 below plain gradient descent in mean "
-                    "test "
-                    f"accuracy, whatever the batch size (least margin, at {worst:g})",
+                    f"test accuracy, whatever the batch size (least margin, at {worst:g})",
                     Relation.AT_LEAST, -0.02, margin, command,
                 ),
             ]  # fmt: skip

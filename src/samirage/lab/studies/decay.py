@@ -2,19 +2,9 @@
 
 from typing import ClassVar, Final
 
-from samirage.lab.claims import Claim, Relation
-from samirage.lab.comparison import (
-    AbstractComparison,
-    Case,
-    Runs,
-    accuracy,
-    hits,
-    mean_claim,
-    percent,
-    pick,
-    share_claim,
-)
-from samirage.lab.reading import ACCURACY, Measure, Reading
+from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
+from samirage.lab.comparison import AbstractComparison, Case, Runs, accuracy, pick, worst_of, worst_told
+from samirage.lab.reading import ACCURACY, HALLUCINATED, Reading
 from samirage.sam import Decay, Guard, Ramp, Schedule
 
 _LABELS: Final = {
@@ -76,23 +66,14 @@ class DecayStudy(AbstractComparison):
 
     def reading_of(self, runs: Runs) -> Reading:
         """Say how to read the results; see `AbstractComparison`."""
-        findings = []
-        for panel in dict.fromkeys(key[0] for key in runs):
-            told = []
-            for method, label in _LABELS.items():
-                line = pick(runs, panel=panel, method=method)
-                if line:
-                    rho, worst = min(line.items(), key=lambda item: float(accuracy(item[1]).mean()))
-                    k, n = hits(list(line.values()))
-                    told.append(f"{label} {percent(worst)} % at ρ = {rho:g} ({k} of {n} hallucinated in all)")
-            findings.append(f"{panel}, test accuracy at the worst radius of each: {'; '.join(told)}.")
+        findings = [worst_told(runs, panel, _LABELS) for panel in dict.fromkeys(key[0] for key in runs)]
         return Reading(
             title="A radius that decays, and one that is guarded",
             question="Does it help to let the radius fall during the training, by which curve, and what does a guard "
             "add?",
             axis="Perturbation radius ρ at its largest",
             scale="log",
-            measures=(ACCURACY, Measure("hallucinated", "At hallucinated points (%)", factor=100.0, full=True)),
+            measures=(ACCURACY, HALLUCINATED),
             labels=_LABELS,
             findings=tuple(findings),
             caption="“Rise” lets the radius grow instead. Plain gradient descent has no radius: one point, on the "
@@ -103,23 +84,21 @@ class DecayStudy(AbstractComparison):
         """Hold the schedules against the constant radius, and the guard against them; see `AbstractComparison`."""
         claims = []
         for panel in dict.fromkeys(key[0] for key in runs):
-            lines = {method: pick(runs, panel=panel, method=method) for method in _LABELS}
+            lines = {method: pick(runs, panel, method) for method in _LABELS}
             if not all(lines.values()):
                 continue
             margins = {rho: accuracy(run) - accuracy(lines["sam"][rho]) for rho, run in lines["linear"].items()}
             rho, least = min(margins.items(), key=lambda item: float(item[1].mean()))
-            worst = {m: min(map(accuracy, line.values()), key=lambda a: float(a.mean())) for m, line in lines.items()}
+            worst = {method: accuracy(worst_of(line)[1]) for method, line in lines.items()}
             claims += [
                 mean_claim(
                     f"{panel}: a radius that decays linearly to 0 is not below a constant one in mean test accuracy "
-                    "by more "
-                    f"than 0.01 at any radius (least margin, at {rho:g})",
+                    f"by more than 0.01 at any radius (least margin, at {rho:g})",
                     Relation.AT_LEAST, -0.01, least, command,
                 ),
                 mean_claim(
                     f"{panel}: at its worst radius, a guarded and decaying radius is at least 0.05 above a decaying "
-                    "one at "
-                    "its worst, in mean test accuracy",
+                    "one at its worst, in mean test accuracy",
                     Relation.AT_LEAST, 0.05, worst["guard+decay"] - worst["linear"], command,
                 ),
                 share_claim(

@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from samirage.lab.claims import Claim, Relation
+from samirage.lab.claims import Claim, Relation, share_claim
 from samirage.lab.diagnoses import ATTRIBUTES, SAMPLE, STATUSES, codes, judged
 from samirage.lab.digits import Digits
 from samirage.lab.ensemble import train
@@ -192,19 +192,7 @@ class DoctorStudy(AbstractSeededStudy[DoctorConfig]):
         def add(statement: str, relation: Relation, expected: float, flags: Sequence[NDArray[np.bool_]]) -> None:
             if flags:
                 together = np.concatenate([one.ravel() for one in flags])
-                share = float(together.mean()) if together.size else math.nan
-                claims.append(
-                    Claim(
-                        statement=statement,
-                        source="ours",
-                        relation=relation,
-                        expected=expected,
-                        measured=share,
-                        standard_error=math.sqrt(share * (1 - share) / together.size) if together.size else math.nan,
-                        n=int(together.size),
-                        command=command,
-                    )
-                )
+                claims.append(share_claim(statement, relation, expected, together, command))
 
         add(
             "On analytic functions the free figures diagnose every seed right, where the run has not come to rest at a "

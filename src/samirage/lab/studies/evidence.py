@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from samirage.lab.claims import Claim, Relation
-from samirage.lab.comparison import AbstractComparison, Case, ComparisonConfig, Runs, accuracy, share_claim
+from samirage.lab.claims import Claim, Relation, share_claim
+from samirage.lab.comparison import AbstractComparison, Case, ComparisonConfig, Runs, accuracy
 from samirage.lab.diagnoses import STATUSES
 from samirage.lab.digits import LEARNING_RATES
 from samirage.lab.reading import ACCURACY, GRAD_NORM, SHIFT_RATIO, Reading
@@ -60,14 +60,13 @@ class EvidenceStudy(AbstractComparison):
                 told.sort(key=lambda pair: -pair[1])
                 findings.append(
                     f"{panel}: {status.size} networks trained with SAM alone end below {100 * _COLLAPSED:.0f} % test "
-                    f"accuracy; their diagnoses: {', '.join(f'{value} ({n})' for value, n in told)}. Medians of their "
-                    f"gradient norms: ‖g‖ {np.nanmedian(grad):.2g}, ‖g⁺‖ {np.nanmedian(grad * ratio):.2g}."
+                    f"accuracy; their diagnoses: {', '.join(f'{value} ({n})' for value, n in told)}. Medians of "
+                    f"their gradient norms: ‖g‖ {np.nanmedian(grad):.2g}, ‖g⁺‖ {np.nanmedian(grad * ratio):.2g}."
                 )
         return Reading(
             title="What a run that does not learn is doing",
             question="When SAM stops learning, is it at a hallucinated point, in a saddle, or bouncing about a "
-            "minimum? "
-            "Every run is diagnosed at its end, and its two gradient norms are read.",
+            "minimum? Every run is diagnosed at its end, and its two gradient norms are read.",
             axis="Perturbation radius ρ",
             scale="names",
             measures=(ACCURACY, SHIFT_RATIO, GRAD_NORM),
@@ -83,8 +82,7 @@ class EvidenceStudy(AbstractComparison):
             claims += [
                 share_claim(
                     f"{panel}: of the networks that SAM alone leaves below 20 % accuracy, at least nine in ten are "
-                    "at or "
-                    "about a hallucinated point by their diagnosis",
+                    "at or about a hallucinated point by their diagnosis",
                     Relation.AT_LEAST, 0.9, [s.is_hallucinated for s in status], command, source="Figure 4",
                 ),
                 share_claim(

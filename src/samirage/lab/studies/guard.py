@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from samirage.errors import UserError
-from samirage.lab.claims import Claim, Relation
+from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
 from samirage.lab.digits import LEARNING_RATES, Digits
 from samirage.lab.ensemble import Recipe
 from samirage.lab.names import RECOMMENDED
@@ -186,29 +186,16 @@ class GuardStudy(AbstractSeededStudy[GuardConfig]):
         if guarded:
             flags = np.concatenate([run.hallucinated.values for run in guarded])
             worst = max(guarded, key=lambda run: float(rejected_share(run).mean()))
-            share = mean_estimate(rejected_share(worst))
             claims += [
-                Claim(
-                    statement="No guarded run ends at a hallucinated point, whatever the radius, loss and batch size",
-                    source="ours",
-                    relation=Relation.AT_MOST,
-                    expected=0.0,
-                    measured=float(flags.mean()),
-                    standard_error=math.nan,
-                    n=flags.size,
-                    command=command,
+                share_claim(
+                    "No guarded run ends at a hallucinated point, whatever the radius, loss and batch size",
+                    Relation.AT_MOST, 0.0, flags, command,
                 ),
-                Claim(
-                    statement="In the guarded cell with most rejections, at most one step in ten is rejected",
-                    source="ours",
-                    relation=Relation.AT_MOST,
-                    expected=0.1,
-                    measured=share.mean,
-                    standard_error=share.standard_error,
-                    n=share.n,
-                    command=command,
+                mean_claim(
+                    "In the guarded cell with most rejections, at most one step in ten is rejected",
+                    Relation.AT_MOST, 0.1, rejected_share(worst), command,
                 ),
-            ]
+            ]  # fmt: skip
         for loss, batch in dict.fromkeys(key[:2] for key in runs):
             accuracy = {key[2:]: run.final_test_accuracy for key, run in runs.items() if key[:2] == (loss, batch)}
             where = f"{loss}, " + (f"batch {batch:g}" if batch else "full batch")
@@ -225,20 +212,8 @@ def _claims_of(where: str, accuracy: Mapping[tuple[str, float], xr.DataArray], c
     claims = []
 
     def add(statement: str, expected: float, difference: xr.DataArray, tolerance: float = 0.0) -> None:
-        estimate = mean_estimate(difference)
-        claims.append(
-            Claim(
-                statement=f"{where}: {statement}",
-                source="ours",
-                relation=Relation.AT_LEAST,
-                expected=expected,
-                measured=estimate.mean,
-                standard_error=estimate.standard_error,
-                n=estimate.n,
-                command=command,
-                tolerance=tolerance,
-            )
-        )
+        statement = f"{where}: {statement}"
+        claims.append(mean_claim(statement, Relation.AT_LEAST, expected, difference, command, tolerance=tolerance))
 
     best = max(alone.values(), key=lambda values: float(values.mean()))
     worst_rho, worst = min(ours.items(), key=lambda item: float(item[1].mean()))

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import ClassVar, Final
 
-from samirage.lab.claims import Claim, Relation
-from samirage.lab.comparison import AbstractComparison, Case, Runs, accuracy, mean_claim, pick
+from samirage.lab.claims import Claim, Relation, mean_claim
+from samirage.lab.comparison import AbstractComparison, Case, Runs, accuracy, pick
 from samirage.lab.reading import ACCURACY, SHIFT_RATIO, Reading
 
 _NOISES: Final = (0.0, 0.2, 0.4, 0.6)
@@ -35,9 +35,9 @@ class NoiseStudy(AbstractComparison):
         """Say how to read the results; see `AbstractComparison`."""
         findings = []
         for panel in dict.fromkeys(key[0] for key in runs):
-            plain = pick(runs, panel=panel, method="sgd")
+            plain = pick(runs, panel, "sgd")
             for method, name in (("sam", "SAM alone"), ("guard", "the guard")):
-                line = pick(runs, panel=panel, method=method)
+                line = pick(runs, panel, method)
                 gains = [
                     f"{100 * float((accuracy(run) - accuracy(plain[x])).mean()):+.1f} at {x:g} %"
                     for x, run in line.items()
@@ -50,8 +50,7 @@ class NoiseStudy(AbstractComparison):
         return Reading(
             title="Wrong labels",
             question="SAM is said to help most where labels are wrong. Does that hold here, at which radius, and "
-            "does it "
-            "survive the remedies?",
+            "does it survive the remedies?",
             axis="Wrong labels (%)",
             scale="linear",
             measures=(ACCURACY, SHIFT_RATIO),
@@ -63,21 +62,19 @@ class NoiseStudy(AbstractComparison):
         """Hold SAM's help against its absence; see `AbstractComparison`."""
         claims = []
         for panel in dict.fromkeys(key[0] for key in runs):
-            lines = {method: pick(runs, panel=panel, method=method) for method in _METHODS}
+            lines = {method: pick(runs, panel, method) for method in _METHODS}
             if any(set(line) != {100 * noise for noise in _NOISES} for line in lines.values()):
                 continue
             gain = {x: accuracy(lines["guard"][x]) - accuracy(lines["sgd"][x]) for x in lines["sgd"]}
             claims += [
                 mean_claim(
                     f"{panel}: guarded SAM gains more over plain gradient descent with 40 % wrong labels than with "
-                    "none, in "
-                    "mean test accuracy",
+                    "none, in mean test accuracy",
                     Relation.AT_LEAST, 0.0, gain[40.0] - gain[0.0], command,
                 ),
                 mean_claim(
                     f"{panel}: with 40 % wrong labels the guard is not below SAM alone in mean test accuracy by more "
-                    "than "
-                    "0.01",
+                    "than 0.01",
                     Relation.AT_LEAST, -0.01, accuracy(lines["guard"][40.0]) - accuracy(lines["sam"][40.0]), command,
                 ),
             ]  # fmt: skip

@@ -13,8 +13,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from samirage.lab.claims import Claim, Relation
-from samirage.lab.comparison import AbstractComparison, Case, Runs, pick, share_claim
+from samirage.lab.claims import Claim, Relation, share_claim
+from samirage.lab.comparison import AbstractComparison, Case, Runs
 from samirage.lab.digits import state_at_end
 from samirage.lab.ensemble import train
 from samirage.lab.rays import look
@@ -75,7 +75,6 @@ class PrevalenceStudy(AbstractComparison):
         rays = look(members, _RADII).within(rho)
         course = train(members, replace(case.recipe, rho=rho, steps=self._settings.steps // 2), after_step)
         hit = state_at_end(course)["hallucinated"]
-        way = _distance(members.params, here)
         for p, start in zip(members.params, here, strict=True):
             p.copy_(start)
         top, climb = _climb(members, lr=case.recipe.lr, steps=self._settings.steps)
@@ -84,7 +83,6 @@ class PrevalenceStudy(AbstractComparison):
                 "hallucinated": ("seed", hit.cpu().numpy()),
                 "ridge_in_reach": ("seed", torch.isfinite(rays.ridge).cpu().numpy()),
                 "least_shift_ratio": ("seed", rays.shift_ratio.amin(0).cpu().numpy()),
-                "way_of_sam": ("seed", way.cpu().numpy()),
                 "top": ("seed", top.cpu().numpy()),
                 "way_to_top": ("seed", climb.cpu().numpy()),
             },
@@ -101,14 +99,14 @@ class PrevalenceStudy(AbstractComparison):
             far = np.median(np.concatenate([run["way_to_top"] for run in lines]))
             findings.append(
                 f"{panel}: from {int(hit.sum())} of {hit.size} places SAM is drawn into a hallucinated point; from "
-                f"{int(ridge.sum())} a ridge is in reach; from {int(top.sum())} the ascent ends where the loss is flat "
-                f"(at a median distance of {far:.2g})."
+                f"{int(ridge.sum())} a ridge is in reach; from {int(top.sum())} the ascent ends where the loss is "
+                f"flat (at a median distance of {far:.2g})."
             )
         return Reading(
             title="How common hallucinated points are",
             question="Near the initial point and along the training: from how many places does SAM run into a "
-            "hallucinated point, "
-            "and does following the gradient uphill lead to a local maximizer, as the paper's theorem needs one?",
+            "hallucinated point, and does following the gradient uphill lead to a local maximizer, as the paper's "
+            "theorem needs one?",
             axis="Where it starts",
             scale="names",
             measures=(
@@ -119,8 +117,7 @@ class PrevalenceStudy(AbstractComparison):
             labels={"sgd": "On the way of plain steps", "sam": "On the way of SAM at ρ = 0.3"},
             findings=tuple(findings),
             caption="“Nearby” is a random point at a tenth of the initial point's norm from it. An ascent ends on "
-            "flat land where "
-            "the gradient has fallen to a thousandth: a local maximizer, or a plateau at the top.",
+            "flat land where the gradient has fallen to a thousandth: a local maximizer, or a plateau at the top.",
         )
 
     def claims_of(self, runs: Runs, command: str) -> list[Claim]:
@@ -128,7 +125,7 @@ class PrevalenceStudy(AbstractComparison):
         rhos = sorted({float(key[0].removeprefix("ρ = ")) for key in runs})
         claims = []
         for rho in rhos:
-            flags = _flags(list(_panel(runs, rho)), "hallucinated")
+            flags = _flags([run for key, run in runs.items() if key[0] == f"ρ = {rho:g}"], "hallucinated")
             small = rho <= 0.3
             places = "no place" if small else "most places"
             claims.append(
@@ -139,19 +136,13 @@ class PrevalenceStudy(AbstractComparison):
             )  # fmt: skip
         claims.append(
             share_claim(
-                "From the initial point, following the gradient uphill ends on flat land (a maximizer or a plateau), "
-                "at "
-                "least for nine networks in ten",
+                "From the initial point, following the gradient uphill ends on flat land (a maximizer or a "
+                "plateau), at least for nine networks in ten",
                 Relation.AT_LEAST, 0.9,
                 _flags([run for key, run in runs.items() if key[2] == "initial"], "top"), command,
             )
         )  # fmt: skip
         return claims
-
-
-def _panel(runs: Runs, rho: float) -> list[xr.Dataset]:
-    panel = f"ρ = {rho:g}"
-    return [run for method in ("sgd", "sam") for run in pick(runs, panel=panel, method=method).values()]
 
 
 def _flags(runs: list[xr.Dataset], name: str) -> np.ndarray:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import xarray as xr
 
-from samirage.lab.claims import Claim, Relation
-from samirage.lab.comparison import AbstractComparison, Case, ComparisonConfig, Runs, pick, share_claim
+from samirage.lab.claims import Claim, Relation, share_claim
+from samirage.lab.comparison import AbstractComparison, Case, ComparisonConfig, Runs, hits, pick
 from samirage.lab.digits import LEARNING_RATES, state_at_end
 from samirage.lab.ensemble import train
 from samirage.lab.rays import look
@@ -84,21 +84,20 @@ class SmallRhoStudy(AbstractComparison):
         """Say how to read the results; see `AbstractComparison`."""
         findings = []
         for panel in dict.fromkeys(key[0] for key in runs):
-            line = pick(runs, panel=panel)
+            line = pick(runs, panel, "sam")
             nearest = min(float(run["nearest_ridge"].min()) for run in line.values())
             reached = {x: float(run["ridge_in_reach"].mean()) for x, run in line.items() if run["ridge_in_reach"].any()}
-            told = ", ".join(f"{100 * share:.0f} % at ρ = {x:g}" for x, share in reached.items())
+            seen = ", ".join(f"in {100 * share:.1f} % of the looks at ρ = {x:g}" for x, share in reached.items())
+            k, n = hits(list(line.values()))
             findings.append(
-                f"{panel}: looks along the runs with a ridge within ρ: {told or 'none'}, none at the other radii. The "
-                f"nearest ridge of all was at distance {nearest:.2g}."
+                f"{panel}: a ridge was within ρ {seen or 'in no look at any radius'}; the nearest of all was at "
+                f"distance {nearest:.2g}. {k} of {n} runs end at hallucinated points."
             )
         return Reading(
             title="Small radii",
             question="At the radii that people use nobody sees hallucination. Do the points vanish there? At a "
-            "hallucinated "
-            "point the loss along the ascent direction has stopped rising within ρ. How far must one look, along "
-            "real runs, to "
-            "see that?",
+            "hallucinated point the loss along the ascent direction has stopped rising within ρ. How far must one "
+            "look, along real runs, to see that?",
             axis="Perturbation radius ρ",
             scale="log",
             measures=(
@@ -108,22 +107,20 @@ class SmallRhoStudy(AbstractComparison):
             ),
             findings=tuple(findings),
             caption="At several steps of every run, the loss is looked at along the gradient, at distances of up to "
-            "100. The "
-            "ridge is where it first stops rising.",
+            "100. The ridge is where it first stops rising.",
         )
 
     def claims_of(self, runs: Runs, command: str) -> list[Claim]:
         """Hold small radii against the possibility of a hallucinated point; see `AbstractComparison`."""
         claims = []
         for panel in dict.fromkeys(key[0] for key in runs):
-            line = pick(runs, panel=panel)
+            line = pick(runs, panel, "sam")
             small = [run for x, run in line.items() if float(x) <= _SMALL]
             large = [run for x, run in line.items() if float(x) >= 10.0]
             claims += [
                 share_claim(
                     f"{panel}: at radii up to {_SMALL:g} no run ever has a ridge within ρ: none of the points looked "
-                    "at could be "
-                    "a hallucinated one",
+                    "at could be a hallucinated one",
                     Relation.AT_MOST, 0.0, _flags(small, "ridge_in_reach"), command,
                 ),
                 share_claim(

@@ -4,19 +4,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from samirage.lab.claims import Claim, Relation
-from samirage.lab.comparison import (
-    AbstractComparison,
-    Case,
-    Runs,
-    accuracy,
-    hits,
-    mean_claim,
-    percent,
-    pick,
-    share_claim,
-)
-from samirage.lab.reading import ACCURACY, Measure, Reading
+from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
+from samirage.lab.comparison import AbstractComparison, Case, Runs, accuracy, hits, percent, pick
+from samirage.lab.reading import ACCURACY, HALLUCINATED, Reading
 from samirage.sam import WarmStart
 
 _FRACTIONS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -49,13 +39,12 @@ class SwitchStudy(AbstractComparison):
         """Say how to read the results; see `AbstractComparison`."""
         findings = []
         for panel in dict.fromkeys(key[0] for key in runs):
-            line = pick(runs, panel=panel, method="switch")
+            line = pick(runs, panel, "switch")
             best = max(line, key=lambda x: float(accuracy(line[x]).mean()))
             k, n = hits(list(line.values()))
             findings.append(
                 f"{panel}: without a guard the best switch point is {best} ({percent(line[best])} % test accuracy); "
-                "over "
-                f"all switch points {k} of {n} networks end at hallucinated points."
+                f"over all switch points {k} of {n} networks end at hallucinated points."
             )
         return Reading(
             title="When to switch from plain steps to SAM",
@@ -63,7 +52,7 @@ class SwitchStudy(AbstractComparison):
             "can a criterion (the slope at the perturbed point agrees with the gradient) choose its end?",
             axis="Share of plain steps before SAM",
             scale="names",
-            measures=(ACCURACY, Measure("hallucinated", "At hallucinated points (%)", factor=100.0, full=True)),
+            measures=(ACCURACY, HALLUCINATED),
             findings=tuple(findings),
             caption="“slope”: plain steps until three probes in a row find the slope at x⁺ to agree with the gradient.",
         )
@@ -72,7 +61,7 @@ class SwitchStudy(AbstractComparison):
         """Hold the paper's remedy against other switch points; see `AbstractComparison`."""
         claims = []
         for panel in dict.fromkeys(key[0] for key in runs):
-            line, guarded = pick(runs, panel=panel, method="switch"), pick(runs, panel=panel, method="guard+switch")
+            line, guarded = pick(runs, panel, "switch"), pick(runs, panel, "guard+switch")
             if not {"0%", "10%", _CRITERION} <= set(line):
                 continue
             best = max(line, key=lambda x: float(accuracy(line[x]).mean()))

@@ -7,20 +7,10 @@ import numpy as np
 import torch
 import xarray as xr
 
-from samirage.lab.claims import Claim, Relation
-from samirage.lab.comparison import (
-    AbstractComparison,
-    Case,
-    Runs,
-    accuracy,
-    hits,
-    mean_claim,
-    percent,
-    pick,
-    share_claim,
-)
+from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
+from samirage.lab.comparison import AbstractComparison, Case, Runs, accuracy, pick, worst_of, worst_told
 from samirage.lab.digits import LEARNING_RATES
-from samirage.lab.reading import ACCURACY, Measure, Reading
+from samirage.lab.reading import ACCURACY, HALLUCINATED, Reading
 from samirage.lab.singly import train_singly
 from samirage.optim import SAM
 from samirage.sam import GSAM, Guard, LookSAM
@@ -83,34 +73,24 @@ class VariantsStudy(AbstractComparison):
 
     def reading_of(self, runs: Runs) -> Reading:
         """Say how to read the results; see `AbstractComparison`."""
-        findings = []
-        for panel in dict.fromkeys(key[0] for key in runs):
-            told = []
-            for method, label in _LABELS.items():
-                line = pick(runs, panel=panel, method=method)
-                if line:
-                    rho, worst = min(line.items(), key=lambda item: float(accuracy(item[1]).mean()))
-                    k, n = hits(list(line.values()))
-                    told.append(f"{label} {percent(worst)} % at ρ = {rho:g} ({k} of {n} hallucinated in all)")
-            findings.append(f"{panel}, test accuracy at the worst radius of each: {'; '.join(told)}.")
+        findings = [worst_told(runs, panel, _LABELS) for panel in dict.fromkeys(key[0] for key in runs)]
         return Reading(
             title="Variants of SAM",
-            question="Hallucination is a property of a gradient taken at a distance. Do the usual variants share it, "
-            "and does "
-            "the guard help them as it helps SAM?",
+            question="Hallucination is a property of a gradient taken at a distance. Do the usual variants share "
+            "it, and does the guard help them as it helps SAM?",
             axis="Perturbation radius ρ",
             scale="log",
-            measures=(ACCURACY, Measure("hallucinated", "At hallucinated points (%)", factor=100.0, full=True)),
+            measures=(ACCURACY, HALLUCINATED),
             labels=_LABELS,
             findings=tuple(findings),
             caption="The radii mean different distances: ASAM's is measured in units of the weights, unnormalized "
-            "SAM's is "
-            "multiplied by the gradient norm. GSAM and LookSAM are trained by the optimizer, the others by the engine.",
+            "SAM's is multiplied by the gradient norm. GSAM and LookSAM are trained by the optimizer, the others by "
+            "the engine.",
         )
 
     def claims_of(self, runs: Runs, command: str) -> list[Claim]:
         """Hold every variant against what SAM does; see `AbstractComparison`."""
-        alone, guarded = ({m: pick(runs, panel=panel, method=m) for m in _LABELS} for panel in _PANELS)
+        alone, guarded = ({m: pick(runs, panel, m) for m in _LABELS} for panel in _PANELS)
         if not all((*alone.values(), *guarded.values())):
             return []
         claims = []
@@ -130,9 +110,7 @@ class VariantsStudy(AbstractComparison):
             )
         )  # fmt: skip
         for method, label in _LABELS.items():
-            worst_alone, worst_guarded = (
-                min(map(accuracy, lines[method].values()), key=lambda a: float(a.mean())) for lines in (alone, guarded)
-            )
+            worst_alone, worst_guarded = (accuracy(worst_of(lines[method])[1]) for lines in (alone, guarded))
             claims.append(
                 mean_claim(
                     f"{label}: at its worst radius, the guard raises the mean test accuracy by at least 0.2",

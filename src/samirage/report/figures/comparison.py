@@ -120,7 +120,7 @@ def _draw_panel(
         axes.set_ylim(-0.02 * measure.factor, 1.02 * measure.factor)
     for method, line in lines.items():
         look = looks[method]
-        drawn = {x: run for x, run in line.items() if measure.name in run}
+        drawn = {x: line[x] for x in places if x in line and measure.name in line[x]}
         if not drawn:
             continue
         estimates = [

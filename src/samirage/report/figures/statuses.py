@@ -18,8 +18,8 @@ _BAR = 0.2  # inches
 _LOOKS = {
     "progressing": ("#0b7a5e", 1.0),
     "stationary": ("#0b7a5e", 0.55),
-    "bouncing minimizer": ("#1f4f9e", 1.0),
-    "drifting": ("#7a5c00", 0.6),
+    "bouncing about a minimizer": ("#1f4f9e", 1.0),
+    "drifting into hallucination": ("#7a5c00", 0.6),
     "hallucinated minimizer": ("#d4660a", 1.0),
     "hallucinated saddle": ("#d4660a", 0.7),
     "hallucinated plateau": ("#d4660a", 0.45),
