@@ -189,6 +189,7 @@ def made(one, value, **others):
             "nearest_ridge": ("seed", np.ones(4)),
             "top": ("seed", np.full(4, given.get("top", True))),
             "way_to_top": ("seed", np.ones(4)),
+            "gradients": ("seed", np.full(4, 450)),
         }
         cells[case.name] = xr.Dataset(data, {"seed": range(4)}, one.attributes(case))
     return cells
@@ -201,6 +202,12 @@ def verdicts(name, value, **others):
     assert claims
     assert one.reading(cells).findings
     return {claim.statement: claim.verdict for claim in claims}
+
+
+def test_the_finding_on_the_criterion_counts_gradients():
+    one = study("switch", "laptop")
+    told = one.reading(made(one, lambda case: 0.8)).findings[0]
+    assert told.endswith("a network takes 1.50 gradients a step: 1 would be plain steps throughout, 2 SAM.")
 
 
 def is_large(case):

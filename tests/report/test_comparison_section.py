@@ -85,6 +85,13 @@ def test_lines_errors_and_hollow_markers_are_those_of_the_cells(folder):
     assert narrow.get_figwidth() < figure.get_figwidth()
 
 
+def test_labels_of_a_log_axis_do_not_run_into_each_other():
+    reading = Reading("t", "q?", "axis", "log", (ACCURACY,))
+    line = dict.fromkeys((0.001, 0.05, 0.1, 10.0), CELLS["a"])
+    axes = comparison_figure({"p": {"sam": line}}, reading, narrow=False).axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0.001", "0.05", "", "10"]
+
+
 def test_bars_are_the_shares_of_the_diagnoses(folder):
     counts = status_counts(load(folder, "fresh"), READING)
     assert counts["one"]["sam, 20"] == {"hallucinated minimizer": 1, "saddle trap": 1}

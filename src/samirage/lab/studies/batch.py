@@ -45,7 +45,7 @@ class BatchStudy(AbstractComparison):
             scale="log",
             measures=(ACCURACY, SHIFT_RATIO),
             findings=tuple(findings),
-            caption="The largest batch is the full one. A shift ratio of minibatch gradients never falls to 0.",
+            caption="The largest batch is the full one.",
         )
 
     def claims_of(self, runs: Runs, command: str) -> list[Claim]:

@@ -42,10 +42,18 @@ class SwitchStudy(AbstractComparison):
             line = pick(runs, panel, "switch")
             best = max(line, key=lambda x: float(accuracy(line[x]).mean()))
             k, n = hits(list(line.values()))
-            findings.append(
+            told = (
                 f"{panel}: without a guard the best switch point is {best} ({percent(line[best])} % test accuracy); "
                 f"over all switch points {k} of {n} networks end at hallucinated points."
             )
+            if _CRITERION in line:
+                by = line[_CRITERION]
+                share = float((by["gradients"] / by.attrs["steps"]).mean())
+                told += (
+                    f" By the criterion a network takes {share:.2f} gradients a step: 1 would be plain steps "
+                    "throughout, 2 SAM."
+                )
+            findings.append(told)
         return Reading(
             title="When to switch from plain steps to SAM",
             question="The paper's remedy is a short warm start: plain steps first, then SAM. How long must it be, and "

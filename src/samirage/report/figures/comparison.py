@@ -1,5 +1,6 @@
 """What a comparison found: every measure against what was varied, one column per panel and one line per method."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ Line = Mapping[str | float, xr.Dataset]
 Panels = Mapping[str, Mapping[str, Line]]
 """Panel → method → line."""
 
+_ROOM = 0.09  # of a log axis, for a label
 _TURNED = 7  # from so many characters on, names below the axis are turned
 
 
@@ -115,7 +117,7 @@ def _draw_panel(
         log_axis(axes)
     axes.xaxis.set_major_locator(FixedLocator(list(at.values())))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticklabels([x if isinstance(x, str) else f"{x:g}" for x in places])
+    axes.set_xticklabels(_tick_labels(places, reading))
     if measure.full:
         axes.set_ylim(-0.02 * measure.factor, 1.02 * measure.factor)
     for method, line in lines.items():
@@ -139,6 +141,18 @@ def _draw_panel(
                 place[which], means[which], linestyle="none", marker=look.marker, markersize=4.5, zorder=4,
                 color=look.colour, markerfacecolor=face, label=f"{method} {label}",
             )  # fmt: skip
+
+
+def _tick_labels(places: Sequence[str | float], reading: Reading) -> list[str]:
+    """Name the places, but for those of a log axis that are too near to the one before."""
+    if reading.scale != "log":
+        return [x if isinstance(x, str) else f"{x:g}" for x in places]
+    logs = [math.log10(float(x)) for x in places]
+    room, last, labels = _ROOM * (logs[-1] - logs[0]), -math.inf, []
+    for x, log in zip(places, logs, strict=True):
+        labels.append(f"{x:g}" if log - last >= room else "")
+        last = log if labels[-1] else last
+    return labels
 
 
 def _legend(looks: Mapping[str, MethodStyle]) -> list[Line2D]:

@@ -52,7 +52,12 @@ def statuses_figure(panels: Mapping[str, Counts], *, columns: int) -> Figure:
         [_BAR * max(len(panels[name]) for name in row) for row in rows],
         width=3.8 if columns == 1 else 1.4 + 3.3 * columns,
         margins=Margins(
-            left=1.75, right=0.15, top=0.5 + 0.2 * -(-len(seen) // in_legend), bottom=0.55, column_gap=0.25, row_gap=0.4
+            left=1.75,
+            right=0.15,
+            top=0.5 + 0.2 * -(-len(seen) // in_legend),
+            bottom=0.55,
+            column_gap=0.25,
+            row_gap=0.55,
         ),
         extra_gaps={},
     )
