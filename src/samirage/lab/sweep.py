@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from threading import Event
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from samirage.errors import UserError
@@ -89,13 +89,17 @@ def reproduce(
         advance(passes)
 
     for cell in todo:
-        begun = perf_counter()
+        begun, busy = perf_counter(), process_time()
         try:
             results = compute(partial(study.run, cell, advance_or_stop), threads=study.threads, stop=stop)
         except (RuntimeError, ArithmeticError, MemoryError) as error:
             failures.append(Failure(cell.name, f"{type(error).__name__}: {error}"))
             continue
-        folder.write_cell(study.name, cell.name, results.assign(wall_seconds=perf_counter() - begun))
+        folder.write_cell(
+            study.name,
+            cell.name,
+            results.assign(wall_seconds=perf_counter() - begun, cpu_seconds=process_time() - busy),
+        )
     finished = {name: folder.read_cell(study.name, name) for name in folder.finished(study.name)}
     folder.write_claims(study.name, study.claims(finished, command))
     folder.write_reading(study.name, study.reading(finished))
