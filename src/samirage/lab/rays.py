@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from samirage.lab.stacked import AbstractMembers
-from samirage.sam import norm, perturb, step_figures
+from samirage.sam import is_at_hallucinated_point, norm, perturb, step_figures
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,19 @@ class Rays:
         At a hallucinated point with radius `rho` the slope at distance `rho` is 0. So short of its ridge no `x` is one
         (as far as the radii are dense enough to see it). Shape (S,).
         """
-        turned = self.slope_ratio <= 0
+        return self._nearest(self.slope_ratio <= 0)
+
+    @property
+    def mirage(self) -> Tensor:
+        """Smallest radius of these at which `g⁺` vanishes beside the gradient; infinite where it never does.
+
+        With this radius, the point would be taken for a hallucinated one; see `is_at_hallucinated_point`. Shape (S,).
+        """
+        return self._nearest(is_at_hallucinated_point(self.shift_ratio, self.grad_norm, self.grad_norm))
+
+    def _nearest(self, found: Tensor) -> Tensor:
         far = torch.full_like(self.slope_ratio, torch.inf)
-        return torch.where(turned, self.rhos.unsqueeze(1).expand_as(turned), far).amin(0)
+        return torch.where(found, self.rhos.unsqueeze(1).expand_as(found), far).amin(0)
 
 
 def look(members: AbstractMembers, rhos: Sequence[float]) -> Rays:

@@ -1,7 +1,8 @@
-"""Study `small-rho`: do hallucinated points vanish when the radius is small? How far away is the nearest ridge?
+"""Study `small-rho`: do hallucinated points vanish when the radius is small? From which radius on are there any?
 
-Along the ascent direction `u` the slope of the loss at distance `rho` is `u·g⁺`, which is 0 at a hallucinated point. A
-point from which the loss rises along `u` up to the distance `rho` and beyond is no hallucinated point of that radius.
+At a hallucinated point the shifted gradient `g⁺`, at the distance `rho` along the ascent direction, is 0. So the ascent
+direction is looked along, at points of real runs: the least distance at which `g⁺` vanishes beside the gradient is the
+least radius with which SAM would take the point for a minimizer.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,8 +20,8 @@ from samirage.lab.rays import look
 from samirage.lab.reading import ACCURACY, Measure, Reading
 from samirage.lab.study import Cell, without_own
 
-_LOOKS: Final = 12  # along a run, evenly
-_RADII: Final = tuple(float(rho) for rho in np.geomspace(1e-3, 100.0, 31))
+_LOOKS: Final = 6  # along a run, evenly
+_RADII: Final = tuple(float(rho) for rho in np.geomspace(1e-3, 100.0, 26))
 _SMALL: Final = 0.1
 
 
@@ -55,26 +56,26 @@ class SmallRhoStudy(AbstractComparison):
         digits = self.digits(0.0, "")
         members = digits.members(case.loss, seeds)
         every = max(1, case.recipe.steps // _LOOKS)
-        ridges, steps = [], []
+        nearest, steps = [], []
 
         def after_step(step: int, passes: int) -> None:
             advance(passes)
             if (step + 1) % every == 0:
-                ridges.append(look(members, _RADII).ridge)
+                nearest.append(look(members, _RADII).mirage)
                 steps.append(step + 1)
 
         course = train(members, case.recipe, after_step)
         end = {name: ("seed", values.cpu().numpy()) for name, values in state_at_end(course).items()}
         accuracy = (members.logits(digits.test_x).argmax(-1) == digits.test_labels).float().mean(1)
-        ridge = torch.stack(ridges)
-        least = ridge.amin(0).clamp(max=_RADII[-1])  # beyond the last radius nobody looked
+        mirage = torch.stack(nearest)
+        least = mirage.amin(0).clamp(max=_RADII[-1])  # beyond the last radius nobody looked
         return xr.Dataset(
             {
                 **end,
                 "final_test_accuracy": ("seed", accuracy.cpu().numpy()),
-                "ridge": (("look", "seed"), ridge.cpu().numpy()),
-                "nearest_ridge": ("seed", least.cpu().numpy()),
-                "ridge_in_reach": ("seed", (ridge <= case.recipe.rho).float().mean(0).cpu().numpy()),
+                "mirage": (("look", "seed"), mirage.cpu().numpy()),
+                "nearest_mirage": ("seed", least.cpu().numpy()),
+                "mirage_in_reach": ("seed", (mirage <= case.recipe.rho).float().mean(0).cpu().numpy()),
             },
             {"seed": np.array(seeds), "look": np.array(steps)},
             self.attributes(case),
@@ -85,29 +86,31 @@ class SmallRhoStudy(AbstractComparison):
         findings = []
         for panel in dict.fromkeys(key[0] for key in runs):
             line = pick(runs, panel, "sam")
-            nearest = min(float(run["nearest_ridge"].min()) for run in line.values())
-            reached = {x: float(run["ridge_in_reach"].mean()) for x, run in line.items() if run["ridge_in_reach"].any()}
+            nearest = min(float(run["nearest_mirage"].min()) for run in line.values())
+            reached = {
+                x: float(run["mirage_in_reach"].mean()) for x, run in line.items() if run["mirage_in_reach"].any()
+            }
             seen = ", ".join(f"in {100 * share:.1f} % of the looks at ρ = {x:g}" for x, share in reached.items())
             k, n = hits(list(line.values()))
             findings.append(
-                f"{panel}: a ridge was within ρ {seen or 'in no look at any radius'}; the nearest of all was at "
-                f"distance {nearest:.2g}. {k} of {n} runs end at hallucinated points."
+                f"{panel}: the shifted gradient vanished within ρ {seen or 'in no look at any radius'}; the least distance "
+                f"of all was {nearest:.2g}. {k} of {n} runs end at hallucinated points."
             )
         return Reading(
             title="Small radii",
             question="At the radii that people use nobody sees hallucination. Do the points vanish there? At a "
-            "hallucinated point the loss along the ascent direction has stopped rising within ρ. How far must one "
+            "hallucinated point the gradient at the distance ρ along the ascent direction vanishes. How far must one "
             "look, along real runs, to see that?",
             axis="Perturbation radius ρ",
             scale="log",
             measures=(
-                Measure("nearest_ridge", "Nearest ridge along u, distance", scale="log"),
-                Measure("ridge_in_reach", "Looks with a ridge within ρ (%)", factor=100.0, full=True),
+                Measure("nearest_mirage", "Least distance at which g⁺ vanishes", scale="log"),
+                Measure("mirage_in_reach", "Looks with g⁺ vanishing within ρ (%)", factor=100.0, full=True),
                 ACCURACY,
             ),
             findings=tuple(findings),
             caption="At several steps of every run, the loss is looked at along the gradient, at distances of up to "
-            "100. The ridge is where it first stops rising.",
+            "100. The shifted gradient g⁺ counts as vanishing below a tenth of the gradient's norm.",
         )
 
     def claims_of(self, runs: Runs, command: str) -> list[Claim]:
@@ -119,13 +122,13 @@ class SmallRhoStudy(AbstractComparison):
             large = [run for x, run in line.items() if float(x) >= 10.0]
             claims += [
                 share_claim(
-                    f"{panel}: at radii up to {_SMALL:g} no run ever has a ridge within ρ: none of the points looked "
-                    "at could be a hallucinated one",
-                    Relation.AT_MOST, 0.0, _flags(small, "ridge_in_reach"), command,
+                    f"{panel}: at radii up to {_SMALL:g} the shifted gradient never vanishes within ρ: none of the "
+                    "points looked at is a hallucinated one",
+                    Relation.AT_MOST, 0.0, _flags(small, "mirage_in_reach"), command,
                 ),
                 share_claim(
-                    f"{panel}: at radii of 10 and more, at least nine runs in ten have a ridge within ρ at some time",
-                    Relation.AT_LEAST, 0.9, _flags(large, "ridge_in_reach"), command,
+                    f"{panel}: at radii of 10 and more it does at some time, at least for nine runs in ten",
+                    Relation.AT_LEAST, 0.9, _flags(large, "mirage_in_reach"), command,
                 ),
             ]  # fmt: skip
         return claims
