@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "samirage needs Python 3.11 or newer, and '$(PYTHON)' is $$("$(PYTHON)" -V 2>&1): name another one with: make PYTHON=python3.12"; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --editable '.[lab,proof,lightning,transformers,accelerate,bench,dev]' --constraint constraints.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --editable '.[lab,ray,proof,lightning,transformers,accelerate,bench,dev]' --constraint constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## Train SAM on MNIST until it hallucinates, and show it on a page

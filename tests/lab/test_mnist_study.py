@@ -31,7 +31,7 @@ def results(folder):
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("tiny"))
-    assert reproduce(MnistStudy(TINY), folder, command="command") == []
+    assert reproduce([MnistStudy(TINY)], folder, command="command") == []
     return folder
 
 
@@ -104,11 +104,11 @@ def test_interrupted_runs_resume_to_the_same_numbers(tiny, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        reproduce(MnistStudy(TINY), folder, command="command", advance=interrupts)
+        reproduce([MnistStudy(TINY)], folder, command="command", advance=interrupts)
     assert folder.finished("mnist") == ["sgd"]
     assert [cell.name for cell in begin(MnistStudy(TINY), folder, "command")] == ["sam-rho10", "switch-rho10"]
     written = (tmp_path / "cells/mnist/sgd.nc").stat().st_mtime_ns
-    reproduce(MnistStudy(TINY), folder, command="command")
+    reproduce([MnistStudy(TINY)], folder, command="command")
     assert (tmp_path / "cells/mnist/sgd.nc").stat().st_mtime_ns == written
     for name, cell in results(folder).items():
         xr.testing.assert_identical(cell, results(tiny)[name])
@@ -123,7 +123,7 @@ def test_a_killed_process_loses_only_the_cell_in_flight(tiny, tmp_path):
     assert process.returncode == -signal.SIGKILL
     folder = RunFolder(out)
     assert folder.finished("mnist") == ["sgd", "sam-rho10"]
-    reproduce(MnistStudy(TINY), folder, command="command")
+    reproduce([MnistStudy(TINY)], folder, command="command")
     for name, cell in results(folder).items():
         xr.testing.assert_identical(cell, results(tiny)[name])
 
@@ -140,13 +140,13 @@ def advance(count):
     passes += count
     if passes > 70:
         os.kill(os.getpid(), signal.SIGKILL)
-reproduce(MnistStudy({TINY!r}), RunFolder(Path(sys.argv[1])), command="command", advance=advance)
+reproduce([MnistStudy({TINY!r})], RunFolder(Path(sys.argv[1])), command="command", advance=advance)
 """
 
 
 def test_a_diverging_run_is_recorded_and_the_sweep_goes_on(tmp_path):
     folder = RunFolder(tmp_path)
-    assert reproduce(MnistStudy(replace(TINY, loss="cross-entropy", lr=1e38)), folder, command="c") == []
+    assert reproduce([MnistStudy(replace(TINY, loss="cross-entropy", lr=1e38))], folder, command="c") == []
     assert len(folder.finished("mnist")) == 3
     for cell in results(folder).values():
         assert cell.diverged.all()
@@ -168,8 +168,8 @@ def test_a_failing_cell_is_reported_and_the_sweep_goes_on(tmp_path, monkeypatch)
 
     monkeypatch.setattr(study, "run", run)
     folder = RunFolder(tmp_path)
-    failures = reproduce(study, folder, command="command")
-    assert [(f.cell, f.error) for f in failures] == [("sam-rho10", "RuntimeError: out of memory")]
+    failures = reproduce([study], folder, command="command")
+    assert [(f.work.name, f.error) for f in failures] == [("mnist/sam-rho10", "RuntimeError: out of memory")]
     assert folder.finished("mnist") == ["sgd", "switch-rho10"]
 
 
@@ -178,7 +178,7 @@ def test_another_configuration_in_the_folder_is_refused(tiny):
     with pytest.raises(
         UserError, match=r"holds study mnist with other settings: steps 20 \(now 21\), lr 1.0 \(now 0.5\)"
     ):
-        reproduce(other, tiny, command="command")
+        reproduce([other], tiny, command="command")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ NAMES = ("toy", "construction", "network")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     run = RunFolder(tmp_path_factory.mktemp("pictures") / "run")
     for study in create(NAMES, "smoke", {"threads": 1}):
-        assert reproduce(study, run, command=f"samirage reproduce {study.name} --scale smoke") == []
+        assert reproduce([study], run, command=f"samirage reproduce {study.name} --scale smoke") == []
     return run
 
 

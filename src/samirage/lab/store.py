@@ -9,20 +9,25 @@ RUN/readings.json            per study that has no section of its own on the pag
 RUN/report/index.html        the page
 ```
 
-Every file is written under a temporary name and renamed, so that a killed run leaves whole files or none.
+Every file appears whole or not at all, so that a killed run leaves whole files or none, and what several processes add
+to a shared file is added in turn. The folder may be in an object store; there nobody can wait for a turn, so that one
+driver at a time should write to it.
 """
 
+import io
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
+from filelock import FileLock, Timeout
 
 from samirage.errors import UserError
-from samirage.files import whole_file
+from samirage.files import is_on_disk, write_whole
 from samirage.lab.claims import Claim
 from samirage.lab.pack import pack, unpack
 from samirage.lab.reading import Reading
@@ -30,6 +35,7 @@ from samirage.lab.reading import Reading
 FORMAT = 1
 
 _DEAD_AFTER_S = 600.0  # writing a cell takes seconds; a temporary file this old belongs to a process that was killed
+_TURN_AFTER_S = 60.0  # others write small files only
 
 
 class RunFolder:
@@ -54,7 +60,11 @@ class RunFolder:
         self.path = path
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; name a folder for the run")
-        if path.is_dir() and not self._manifest_path.exists() and any(path.iterdir()):
+        if (
+            path.is_dir()
+            and not self._manifest_path.exists()
+            and any(not p.name.startswith(".") for p in path.iterdir())
+        ):
             raise UserError(
                 f"{path} is not empty and holds no manifest.json, so it is not a run folder; name a new or empty folder"
             )
@@ -107,7 +117,34 @@ class RunFolder:
             study: Name of the study.
             manifest: Plain data for JSON; its `"cells"` are the names of the planned cells, in order.
         """
-        _write_json(self._manifest_path, {"format": FORMAT, "studies": {**self._studies(), study: manifest}})
+        with self._turn():
+            _write_json(self._manifest_path, {"format": FORMAT, "studies": {**self._studies(), study: manifest}})
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:  # in which no other process changes the files that all studies share
+        if not is_on_disk(self.path):
+            yield
+            return
+        lock = FileLock(self.path / ".lock", timeout=_TURN_AFTER_S)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise UserError(f"{self.path} has been locked for a minute; end the process that holds it") from None
+        except OSError as error:
+            raise UserError(
+                f"cannot write {self.path} ({error.strerror or error}); name a folder that is writable and has room"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _add(self, name: str, study: str, document: Any) -> None:
+        """Set what a file of the folder says of one study."""
+        path = self.path / name
+        with self._turn():
+            _write_json(path, {**(_read_json(path) if path.exists() else {}), study: document})
 
     def _packed_path(self, study: str) -> Path:
         return self.path / "cells" / f"{study}.nc"
@@ -126,11 +163,20 @@ class RunFolder:
         """
         packed = self._packed(study)
         held = set() if packed is None else set(packed["cell"].to_numpy())
-        return [cell for cell in self.manifest(study)["cells"] if cell in held or self._cell_path(study, cell).exists()]
+        return [cell for cell in self.manifest(study)["cells"] if cell in held or self.holds(study, cell)]
+
+    def holds(self, study: str, cell: str) -> bool:
+        """Tell whether a cell has been finished and stored by itself, and not in a packed run.
+
+        Args:
+            study: Name of the study.
+            cell: Name of the cell.
+        """
+        return self._cell_path(study, cell).exists()
 
     def _packed(self, study: str) -> xr.Dataset | None:
         path = self._packed_path(study)
-        return _read_packed(path, path.stat().st_mtime_ns) if path.exists() else None
+        return _read_packed(path, path.stat().st_mtime_ns, path.stat().st_size) if path.exists() else None
 
     def read_cell(self, study: str, cell: str) -> xr.Dataset:
         """Read a finished cell into memory.
@@ -188,9 +234,7 @@ class RunFolder:
             study: Name of the study.
             claims: Its claims.
         """
-        path = self.path / "claims.json"
-        stored = _read_json(path) if path.exists() else {}
-        _write_json(path, {**stored, study: [claim.to_dict() for claim in claims]})
+        self._add("claims.json", study, [claim.to_dict() for claim in claims])
 
     def claims(self, study: str) -> list[Claim]:
         """Return the stored claims of one study; none if the study has not finished.
@@ -222,9 +266,7 @@ class RunFolder:
             reading: How; None stores nothing.
         """
         if reading is not None:
-            path = self.path / "readings.json"
-            stored = _read_json(path) if path.exists() else {}
-            _write_json(path, {**stored, study: reading.to_dict()})
+            self._add("readings.json", study, reading.to_dict())
 
     def reading(self, study: str) -> Reading | None:
         """Return how to read the results of one study; None if that is not stored.
@@ -249,14 +291,14 @@ class RunFolder:
 
 
 @lru_cache(maxsize=8)  # it is one file for hundreds of cells
-def _read_packed(path: Path, changed: int) -> xr.Dataset:
-    del changed  # which is there for the cache
+def _read_packed(path: Path, changed: int, size: int) -> xr.Dataset:
+    del changed, size  # which are there for the cache
     return _read_dataset(path, "restore it, or name another folder")
 
 
 def _read_dataset(path: Path, way_out: str) -> xr.Dataset:
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as dataset:
+        with xr.open_dataset(io.BytesIO(path.read_bytes()), engine="h5netcdf") as dataset:
             return dataset.load()
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be read ({error}); {way_out}") from None
@@ -264,8 +306,9 @@ def _read_dataset(path: Path, way_out: str) -> xr.Dataset:
 
 def _write_dataset(path: Path, dataset: xr.Dataset) -> None:
     encoding = {name: {"zlib": True, "complevel": 4, "shuffle": True} for name, v in dataset.items() if v.ndim}
-    with whole_file(path) as temporary:
-        dataset.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
+    content = io.BytesIO()  # and not the file: HDF5 reports a full disk in many ways, and knows no object store
+    dataset.to_netcdf(content, engine="h5netcdf", encoding=encoding)
+    write_whole(path, content.getvalue())
 
 
 def _read_json(path: Path) -> Any:
@@ -276,5 +319,4 @@ def _read_json(path: Path) -> Any:
 
 
 def _write_json(path: Path, document: Any) -> None:
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_whole(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())

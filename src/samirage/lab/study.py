@@ -6,7 +6,8 @@ A cell is the unit that is computed, stored and resumed: one setting, for one bl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from functools import lru_cache
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 import xarray as xr
@@ -35,11 +36,26 @@ class Cell:
 class AbstractStudy(ABC):
     """One experiment. A study is deterministic: the same config gives the same numbers on the same machine.
 
+    It is pickled as what it was made with, and made anew from that, once in a process, for its data may be large.
+    So what a study is made with must be plain and hashable, and its class one that other processes can import.
+
     Attributes:
         name: Name on the command line and in the run folder.
     """
 
     name: ClassVar[str]
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Take down what the study is made with."""
+        study = super().__new__(cls)
+        study._made_with = (args, kwargs)
+        return study
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what the study was made with."""
+        args, kwargs = self._made_with
+        return _made, (type(self), args, tuple(kwargs.items()))
 
     @property
     @abstractmethod
@@ -97,6 +113,11 @@ class AbstractStudy(ABC):
         """
         del results
         return None
+
+
+@lru_cache(maxsize=2)  # a worker comes to the next study when it has done with the last
+def _made(kind: type[AbstractStudy], args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]) -> AbstractStudy:
+    return kind(*args, **dict(kwargs))
 
 
 def without_own(study: str, overrides: Mapping[str, Any], own: Sequence[str] = ("loss", "rhos")) -> None:

@@ -1,30 +1,18 @@
-"""Run a study: compute the cells that are missing, one after another, and store each when it is finished."""
+"""Run studies: have the cells that are missing computed, and hold what is finished against the claims."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
-from functools import partial
-from threading import Event
-from time import perf_counter, process_time
 from typing import Any
 
 from samirage.errors import UserError
-from samirage.lab.runtime import commit, compute, hardware, versions
+from samirage.files import is_on_disk
+from samirage.lab.launchers import AbstractLauncher, Here
+from samirage.lab.runtime import commit, hardware, versions
 from samirage.lab.store import RunFolder
 from samirage.lab.study import AbstractStudy, Cell
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A cell that could not be computed.
-
-    Attributes:
-        cell: Its name.
-        error: What went wrong.
-    """
-
-    cell: str
-    error: str
+from samirage.lab.work import Outcome, Work
 
 
 def begin(study: AbstractStudy, folder: RunFolder, command: str) -> list[Cell]:
@@ -56,21 +44,25 @@ def begin(study: AbstractStudy, folder: RunFolder, command: str) -> list[Cell]:
 
 
 def reproduce(
-    study: AbstractStudy,
+    studies: Sequence[AbstractStudy],
     folder: RunFolder,
     *,
     command: str,
+    launcher: AbstractLauncher | None = None,
     advance: Callable[[int], None] = lambda passes: None,
-) -> list[Failure]:
-    """Compute what a run folder lacks of a study, then its claims.
+    ended: Callable[[AbstractStudy], None] = lambda study: None,
+) -> list[Outcome]:
+    """Compute what a run folder lacks of studies, then their claims.
 
-    An interruption loses the cell in flight and nothing else. A cell that fails does not stop the others.
+    An interruption loses the cells in flight and nothing else. A cell that fails does not stop the others.
 
     Args:
-        study: The study.
-        folder: Where the results go; new, or begun with the same configuration.
+        studies: The studies.
+        folder: Where the results go; new, or begun with the same configurations.
         command: The command that makes these results, for the record.
+        launcher: Has the cells computed; None is this process.
         advance: Called with the number of passes done since the last call.
+        ended: Called with each study of which no cell is left to do, and whose claims are stored.
 
     Returns:
         The cells that failed.
@@ -78,32 +70,35 @@ def reproduce(
     Raises:
         UserError: If the folder cannot be used.
     """
-    todo = begin(study, folder, command)
-    folder.remove_leftovers(study.name)
+    place = os.path.abspath(folder.path) if is_on_disk(folder.path) else str(folder.path)
+    works = [Work(study, cell, place) for study in studies for cell in begin(study, folder, command)]
+    left = {study.name: sum(work.study is study for work in works) for study in studies}
+
+    def end(study: AbstractStudy) -> None:
+        _conclude(study, folder, command)
+        ended(study)
+
+    for study in studies:
+        folder.remove_leftovers(study.name)
+        if not left[study.name]:
+            end(study)
     failures = []
-    stop = Event()
+    by_name = {study.name: study for study in studies}
+    with closing((launcher or Here()).outcomes(works, advance)) as outcomes:
+        for outcome in outcomes:
+            if outcome.error is not None:
+                failures.append(outcome)
+            name = outcome.work.study.name
+            left[name] -= 1
+            if not left[name]:
+                end(by_name[name])
+    return failures
 
-    def advance_or_stop(passes: int) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        advance(passes)
 
-    for cell in todo:
-        begun, busy = perf_counter(), process_time()
-        try:
-            results = compute(partial(study.run, cell, advance_or_stop), threads=study.threads, stop=stop)
-        except (RuntimeError, ArithmeticError, MemoryError) as error:
-            failures.append(Failure(cell.name, f"{type(error).__name__}: {error}"))
-            continue
-        folder.write_cell(
-            study.name,
-            cell.name,
-            results.assign(wall_seconds=perf_counter() - begun, cpu_seconds=process_time() - busy),
-        )
+def _conclude(study: AbstractStudy, folder: RunFolder, command: str) -> None:
     finished = {name: folder.read_cell(study.name, name) for name in folder.finished(study.name)}
     folder.write_claims(study.name, study.claims(finished, command))
     folder.write_reading(study.name, study.reading(finished))
-    return failures
 
 
 def _manifest(study: AbstractStudy, command: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from samirage.lab.claims import Claim, Relation, share_claim
 from samirage.lab.comparison import AbstractComparison, Case, Runs
 from samirage.lab.digits import state_at_end
-from samirage.lab.ensemble import train
+from samirage.lab.ensemble import Recipe, train
 from samirage.lab.rays import look
 from samirage.lab.reading import Measure, Reading
 from samirage.lab.stacked import AbstractStack
@@ -57,10 +57,26 @@ class PrevalenceStudy(AbstractComparison):
             ),
         ]
 
+    def cells(self) -> list[Cell]:
+        """Return the plan, with the passes of the way and of SAM from there; see `AbstractComparison`."""
+        return [replace(cell, passes=self._passes(self._cases[cell.settings["case"]])) for cell in super().cells()]
+
+    def _passes(self, case: Case) -> int:
+        way = self._way(case)
+        return (way.passes if way else 0) + self._from_there(case).passes
+
+    def _way(self, case: Case) -> Recipe | None:
+        """Return how to come to a place: by plain steps, or by SAM at a radius at which it trains well."""
+        if case.x in {"initial", "nearby"}:
+            return None
+        return replace(case.recipe, rho=0.0 if case.method == "sgd" else 0.3)
+
+    def _from_there(self, case: Case) -> Recipe:
+        return replace(case.recipe, rho=_rho(case), steps=self._settings.steps // 2)
+
     def run(self, cell: Cell, advance: Callable[[int], None]) -> xr.Dataset:
         """Go to a place, look around, and run SAM from it; see `AbstractStudy`."""
         case, seeds = self._cases[cell.settings["case"]], cell.settings["seeds"]
-        rho = float(case.panel.removeprefix("ρ = "))
         members = self.digits(0.0, "").members(case.loss, seeds)
 
         def after_step(step: int, passes: int) -> None:
@@ -68,12 +84,11 @@ class PrevalenceStudy(AbstractComparison):
 
         if case.x == "nearby":
             _scatter(members, seeds)
-        elif case.x != "initial":
-            # The way there: plain steps, or SAM at a radius at which it trains well.
-            train(members, replace(case.recipe, rho=0.0 if case.method == "sgd" else 0.3), after_step)
+        if (way := self._way(case)) is not None:
+            train(members, way, after_step)
         here = [p.clone() for p in members.params]
-        rays = look(members, _RADII).within(rho)
-        course = train(members, replace(case.recipe, rho=rho, steps=self._settings.steps // 2), after_step)
+        rays = look(members, _RADII).within(_rho(case))
+        course = train(members, self._from_there(case), after_step)
         hit = state_at_end(course)["hallucinated"]
         for p, start in zip(members.params, here, strict=True):
             p.copy_(start)
@@ -143,6 +158,10 @@ class PrevalenceStudy(AbstractComparison):
             )
         )  # fmt: skip
         return claims
+
+
+def _rho(case: Case) -> float:
+    return float(case.panel.removeprefix("ρ = "))
 
 
 def _flags(runs: list[xr.Dataset], name: str) -> np.ndarray:

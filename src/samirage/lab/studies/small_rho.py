@@ -93,8 +93,8 @@ class SmallRhoStudy(AbstractComparison):
             seen = ", ".join(f"in {100 * share:.1f} % of the looks at ρ = {x:g}" for x, share in reached.items())
             k, n = hits(list(line.values()))
             findings.append(
-                f"{panel}: the shifted gradient vanished within ρ {seen or 'in no look at any radius'}; the least distance "
-                f"of all was {nearest:.2g}. {k} of {n} runs end at hallucinated points."
+                f"{panel}: the shifted gradient vanished within ρ {seen or 'in no look at any radius'}; the least "
+                f"distance of all was {nearest:.2g}. {k} of {n} runs end at hallucinated points."
             )
         return Reading(
             title="Small radii",

@@ -1,0 +1,240 @@
+"""Sweeps by processes and on Ray: all cells, whatever is killed; one driver or two; a disk or an object store."""
+
+import multiprocessing
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from sweeping import Squares
+
+from samirage.errors import UserError
+from samirage.files import named_place
+from samirage.lab import capacity
+from samirage.lab.launchers import Here, OnRay, Processes
+from samirage.lab.store import RunFolder
+from samirage.lab.sweep import reproduce
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """Workers find the studies of these tests."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+
+
+def squares(folder, study="squares"):
+    return {name: int(folder.read_cell(study, name).square.sum()) for name in folder.finished(study)}
+
+
+def everything(count):
+    return {f"c{k}": k * k for k in range(count)}
+
+
+def test_two_processes_share_the_cells_and_all_are_stored(tmp_path):
+    notes, passes = tmp_path / "notes", []
+    study = Squares(6, notes=str(notes), wait=0.3)
+    folder = RunFolder(tmp_path / "run")
+    assert reproduce([study], folder, command="c", launcher=Processes(2, 1), advance=passes.append) == []
+    assert squares(folder) == everything(6)
+    assert sum(passes) == 60
+    assert len({line.split()[1] for line in notes.read_text().splitlines()}) == 2
+    assert folder.claims("squares")[0].measured == 55
+    assert multiprocessing.active_children() == []
+
+
+def test_a_failing_cell_is_reported_and_does_not_stop_the_others(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    failures = reproduce([Squares(3, (("c1", "error"),))], folder, command="c", launcher=Here())
+    assert [(f.work.name, f.error) for f in failures] == [("squares/c1", "KeyError: 'no luck'")]
+    assert squares(folder) == {"c0": 0, "c2": 4}
+    assert reproduce([Squares(3)], folder, command="c") == []
+    assert squares(folder) == everything(3)
+
+
+def test_the_cell_of_a_killed_process_is_done_by_another_until_that_is_vain(tmp_path):
+    folder, notes = RunFolder(tmp_path / "run"), tmp_path / "notes"
+    study = Squares(5, (("c0", "kill"), ("c1", "kill once"), ("c2", "error")), str(notes))
+    failures = reproduce([study], folder, command="c", launcher=Processes(2, 1))
+    assert {f.work.name: f.error for f in failures} == {
+        "squares/c0": "its process ended 3 times (killed: perhaps the memory ran out)",
+        "squares/c2": "KeyError: 'no luck'",
+    }
+    assert squares(folder) == {"c1": 1, "c3": 9, "c4": 16}
+    names = [line.split()[0] for line in notes.read_text().splitlines()]
+    assert sorted(names) == ["c0", "c0", "c0", "c1", "c1", "c2", "c3", "c4"]  # no more than the cells in flight
+
+
+def test_a_full_disk_ends_the_sweep_with_its_sentence_and_no_process_is_left(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    in_the_way = tmp_path / "run" / "cells"
+    (tmp_path / "run").mkdir()
+    in_the_way.write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*c\d\.nc \(.*\); name a folder that is writable"):
+        reproduce([Squares(4)], folder, command="c", launcher=Processes(2, 1))
+    assert multiprocessing.active_children() == []
+
+
+def test_an_interruption_ends_the_processes_at_once(tmp_path):
+    def interrupts(passes):
+        raise KeyboardInterrupt
+
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        reproduce([Squares(6, wait=0.2)], folder, command="c", launcher=Processes(2, 1), advance=interrupts)
+    assert multiprocessing.active_children() == []
+    assert reproduce([Squares(6)], folder, command="c") == []
+    assert squares(folder) == everything(6)
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from sweeping import Squares
+from samirage.lab.launchers import Processes
+from samirage.lab.store import RunFolder
+from samirage.lab.sweep import reproduce
+if __name__ == "__main__":
+    study = Squares(int(sys.argv[2]), (), sys.argv[3], 0.2)
+    reproduce([study], RunFolder(Path(sys.argv[1])), command="c", launcher=Processes(2, 1))
+"""
+
+
+def driver(tmp_path, count):
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    return subprocess.Popen([sys.executable, str(script), str(tmp_path / "run"), str(count), str(tmp_path / "notes")])
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_driver_and_its_run_resumes(tmp_path):
+    process = driver(tmp_path, 60)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run").glob("cells/squares/*.nc")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert len(workers) >= 2
+    assert alive == []
+    folder = RunFolder(tmp_path / "run")
+    stored = squares(folder)
+    assert 0 < len(stored) < 60
+    before = (tmp_path / "notes").read_text().count("\n")
+    assert reproduce([Squares(60, notes=str(tmp_path / "notes"))], folder, command="c") == []
+    assert squares(folder) == everything(60)
+    assert (tmp_path / "notes").read_text().count("\n") - before == 60 - len(stored)
+
+
+@pytest.mark.slow
+def test_two_drivers_on_one_folder_do_not_get_in_each_others_way(tmp_path):
+    processes = [driver(tmp_path, 12) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    folder = RunFolder(tmp_path / "run")
+    assert squares(folder) == everything(12)
+    assert folder.claims("squares")[0].measured == sum(everything(12).values())
+    assert list((tmp_path / "run").rglob("*.partial")) == []
+
+
+def test_what_two_threads_add_to_one_file_is_all_there(tmp_path):
+    begun, names = RunFolder(tmp_path / "run"), [f"study{i}" for i in range(20)]
+
+    def add(mine):
+        for name in mine:
+            RunFolder(begun.path).write_manifest(name, {"config": {}, "cells": []})
+
+    threads = [threading.Thread(target=add, args=(names[i::2],)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(begun.studies()) == sorted(names)
+
+
+def test_a_study_is_pickled_as_what_it_was_made_with():
+    study = Squares(3, notes="x")
+    study.large = bytes(10**6)
+    content = pickle.dumps(study)
+    assert len(content) < 1000
+    again = pickle.loads(content)
+    assert (again.count, again.notes) == (3, "x")
+    assert pickle.loads(content) is again  # its data are loaded once
+
+
+def test_a_run_in_an_object_store_is_written_read_and_resumed():
+    folder = RunFolder(named_place("memory://bucket/run"))
+    failures = reproduce([Squares(3, (("c1", "error"),))], folder, command="c")
+    assert [f.work.name for f in failures] == ["squares/c1"]
+    again = RunFolder(named_place("memory://bucket/run"))
+    assert squares(again) == {"c0": 0, "c2": 4}
+    assert reproduce([Squares(3)], again, command="c") == []
+    assert squares(again) == everything(3)
+    again.write_packed("squares", {"c0": again.read_cell("squares", "c1")})
+    assert int(again.read_cell("squares", "c0").square.sum()) == 1
+
+
+def test_places_are_named_by_path_or_address(tmp_path):
+    assert named_place("a/b") == Path("a/b")
+    assert named_place(f"file://{tmp_path}") == tmp_path
+    with pytest.raises(UserError, match=r"^nowhere://x cannot be reached \(.*\); name a folder, or install"):
+        named_place("nowhere://x")
+
+
+@pytest.mark.parametrize(
+    ("asked", "got"),
+    [((None, None), (4, 1)), ((None, 2), (2, 2)), ((1, None), (1, 4)), ((2, None), (2, 2)), ((3, 1), (3, 1))],
+)
+def test_workers_fill_the_cores_and_no_more(asked, got, monkeypatch):
+    monkeypatch.setattr(capacity, "cpu_count", lambda: 4)
+    assert capacity.workers_and_threads(*asked) == got
+
+
+def test_workers_fit_into_the_memory_and_the_cores(monkeypatch):
+    monkeypatch.setattr(capacity, "cpu_count", lambda: 64)
+    memory = psutil.virtual_memory()._replace(available=5 << 30)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    assert capacity.workers_and_threads(None, None) == (5, 1)
+    with pytest.raises(UserError, match="33 workers of 2 threads need 66 cores, and there are 64: use fewer"):
+        capacity.workers_and_threads(33, 2)
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("nonsense", "'nonsense' is no address of a Ray cluster: use HOST:PORT, ray://HOST:PORT or auto"),
+        ("127.0.0.1:{free}", "no Ray cluster can be reached at 127.0.0.1:{free} (Connection refused); start one"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_said_at_once(address, sentence):
+    pytest.importorskip("ray", reason="Ray is an extra")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        free = str(taken.getsockname()[1])
+    with pytest.raises(UserError) as caught:
+        OnRay(address.replace("{free}", free), cpus=1)
+    assert str(caught.value).startswith(sentence.replace("{free}", free))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*:FutureWarning", "ignore:.*:DeprecationWarning", "ignore:.*:ResourceWarning")
+def test_ray_does_all_cells_and_those_of_killed_workers_again(tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="Ray is an extra")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    folder, notes, passes = RunFolder(tmp_path / "run"), tmp_path / "notes", []
+    study = Squares(4, (("c1", "kill once"), ("c2", "error")), str(notes))
+    launcher = OnRay(None, cpus=2)
+    try:
+        failures = reproduce([study], folder, command="c", launcher=launcher, advance=passes.append)
+    finally:
+        launcher.close()
+    assert [(f.work.name, f.error) for f in failures] == [("squares/c2", "KeyError: 'no luck'")]
+    assert squares(folder) == {"c0": 0, "c1": 1, "c3": 9}
+    assert sum(passes) == 40
