@@ -106,7 +106,7 @@ def test_a_corrupt_data_file_is_refused(content, tmp_path, capsys):
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path, capsys):
     out = tmp_path / "run"
-    common = ["reproduce", "mnist", "--scale", "smoke", "--rho", "10", "--threads", "1", "--out", out]
+    common = ["reproduce", "mnist", "--scale", "smoke", "--rho", "10", "--workers", "1", "--threads", "1", "--out", out]
     assert run(*common) == 0
     capsys.readouterr()
     assert run(*common, "--loss", "cross-entropy") == 2
@@ -127,8 +127,8 @@ def test_a_failed_cell_is_named_and_the_exit_code_is_1(tmp_path, capsys, monkeyp
 
     monkeypatch.setattr(MnistStudy, "run", fails_once)
     out = tmp_path / "run"
-    assert run("reproduce", "mnist", "--scale", "smoke", "--rho", "10", "--out", out) == 1
-    assert "samirage: cell sgd failed: RuntimeError: no luck" in capsys.readouterr().err
+    assert run("reproduce", "mnist", "--scale", "smoke", "--rho", "10", "--workers", "1", "--out", out) == 1
+    assert "samirage: cell mnist/sgd failed: RuntimeError: no luck" in capsys.readouterr().err
     assert (out / "report/index.html").exists()
 
 

@@ -62,11 +62,12 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path, mon
     folder.write_cell("mnist", "a", dataset(1.0))
     before = sorted(os.listdir(tmp_path / "cells/mnist"))
 
-    def fails_half_way(self, path, **kwargs):
-        path.write_bytes(b"half")
+    def fails_half_way(self, content):
+        with self.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(xr.Dataset, "to_netcdf", fails_half_way)
+    monkeypatch.setattr(type(tmp_path), "write_bytes", fails_half_way)
     with pytest.raises(UserError, match=r"cannot write .*a\.nc \(No space left on device\); name a folder"):
         folder.write_cell("mnist", "a", dataset(2.0))
     monkeypatch.undo()
