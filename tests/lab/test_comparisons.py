@@ -244,6 +244,16 @@ GOOD = {
 }  # fmt: skip
 
 
+def test_progress_counts_the_passes_of_the_plan():
+    for name, part in (("prevalence", ""), ("variants", "Alone-gsam"), ("batch", "sam-32")):
+        one, done = study(name), []
+        for cell in one.cells():
+            if part in cell.name:
+                one.run(cell, done.append)
+                assert sum(done) == cell.passes
+                done.clear()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_claims_hold_where_the_runs_support_them(name):
     assert set(verdicts(name, **GOOD[name]).values()) == {Verdict.HOLDS}

@@ -14,6 +14,7 @@ CELLS = {
             "loss": (("seed", "step"), np.ones((3, 4))),
             "accuracy": ("seed", np.array([0.1, np.nan, 1 / 3], np.float32)),
             "hit": ("seed", [True, False, True]),
+            "wall_seconds": 0.25,
         },
         {"seed": [0, 1, 2], "step": [0, 5, 10, 15]},
         {"method": "sgd", "rho": 0.0, "passes": 300},

@@ -1,4 +1,4 @@
-"""The cells of a study as one small file: how every seed ended, without the curves.
+"""The cells of a study as one small file: how every seed ended and what that took, without the curves.
 
 A NetCDF file of its own costs some ten kilobytes, whatever is in it; hundreds of cells with a few numbers for each seed
 are mostly that.
@@ -15,7 +15,7 @@ _ABOUT: Final = "about"  # coordinate that holds, as JSON, what the columns of n
 
 
 def pack(cells: Mapping[str, xr.Dataset]) -> xr.Dataset:
-    """Join cells into one data set, of what they hold for each seed; all else is left out.
+    """Join cells into one data set, of what they hold for each seed, and single numbers; all else is left out.
 
     Args:
         cells: The cells by name, at least one, each with a dimension `seed`.
@@ -31,9 +31,9 @@ def pack(cells: Mapping[str, xr.Dataset]) -> xr.Dataset:
     parts, about = [], []
     for cell in cells.values():
         kept = cell[[name for name, values in cell.data_vars.items() if values.dims == ("seed",)]]
-        about.append(
-            json.dumps({"attrs": _plain(cell.attrs), "dtypes": {str(n): str(v.dtype) for n, v in kept.items()}})
-        )
+        single = {str(name): v.item() for name, v in cell.data_vars.items() if not v.dims}
+        dtypes = {str(name): str(v.dtype) for name, v in kept.items()}
+        about.append(json.dumps({"attrs": _plain(cell.attrs), "dtypes": dtypes, "single": single}))
         numbers = {
             name: v.astype(np.float32 if v.dtype in (bool, np.float32) else np.float64) for name, v in kept.items()
         }
@@ -61,7 +61,8 @@ def unpack(packed: xr.Dataset, cell: str) -> xr.Dataset:
     about = json.loads(str(one[_ABOUT].item()))
     one = one.isel(seed=one["has"].to_numpy() == 1)
     values = {name: ("seed", one[name].to_numpy().astype(dtype)) for name, dtype in about["dtypes"].items()}
-    return xr.Dataset(values, {"seed": one["seed"].to_numpy()}, about["attrs"])
+    single = about.get("single", {})  # which older files lack
+    return xr.Dataset({**values, **single}, {"seed": one["seed"].to_numpy()}, about["attrs"])
 
 
 def _plain(attributes: Mapping[Any, Any]) -> dict[str, Any]:

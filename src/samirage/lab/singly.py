@@ -46,13 +46,20 @@ def train_singly(
         make: Makes the optimizer of a network.
         seeds: The seeds of the networks.
         steps: Gradient steps, at least 16.
-        advance: Called with the number of passes done since the last call.
+        advance: Called with the number of passes done for each seed since the last call.
 
     Returns:
         The state at the end of every seed, with the names that `Digits.train` gives it. Shift ratio and gradient norm
         are medians over the last steps of two passes.
     """
-    done = [_train(digits, loss, make, seed, steps, advance) for seed in seeds]
+    spent = 0
+
+    def spend(gradients: int) -> None:
+        nonlocal spent
+        before, spent = spent // len(seeds), spent + gradients
+        advance(spent // len(seeds) - before)
+
+    done = [_train(digits, loss, make, seed, steps, spend) for seed in seeds]
     course = {name: torch.stack([torch.stack(one.course[name]) for one in done], dim=1) for name in _FIGURES}
     final_loss = np.array([one.loss for one in done], dtype=np.float32)
     results: dict[str, tuple[str, Any]] = {
