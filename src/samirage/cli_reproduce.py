@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from samirage.cli_numbers import positive, radius, whole
@@ -74,6 +74,7 @@ def _reproduce(options: argparse.Namespace, command: str) -> int:
         raise UserError("--ray-address was given without --launcher ray: add that, or leave the address out")
     console = require("lab", "rich.console").Console(stderr=True, soft_wrap=True)
     from samirage.lab.capacity import workers_and_threads
+    from samirage.lab.launchers import AbstractLauncher, OnRay, Processes
     from samirage.lab.store import RunFolder
     from samirage.lab.studies import create
     from samirage.lab.sweep import begin, reproduce
@@ -92,8 +93,12 @@ def _reproduce(options: argparse.Namespace, command: str) -> int:
     given = {key: value for key, value in overrides.items() if value is not None}
     studies = create(options.studies, options.scale, given, data_dir=options.data_dir)
     folder = RunFolder(named_place(options.out))
+    launchers: dict[str, Callable[[], AbstractLauncher]] = {
+        "local": lambda: Processes(workers, threads),
+        "ray": lambda: OnRay(options.ray_address, cpus=workers * threads),
+    }
     try:
-        with _launcher(options, workers, threads) as launcher:
+        with closing(launchers[options.launcher]()) as launcher:
             passes = 0
             for study in studies:
                 todo = begin(study, folder, command)
@@ -114,20 +119,6 @@ def _reproduce(options: argparse.Namespace, command: str) -> int:
     page = build_page(folder)
     print(f"The page: {page.resolve() if is_on_disk(page) else page}")
     return 1 if failures else 0
-
-
-@contextmanager
-def _launcher(options: argparse.Namespace, workers: int, threads: int) -> Iterator[Any]:
-    from samirage.lab.launchers import OnRay, Processes
-
-    if options.launcher == "local":
-        yield Processes(workers, threads)
-        return
-    ray = OnRay(options.ray_address, cpus=workers * threads)
-    try:
-        yield ray
-    finally:
-        ray.close()
 
 
 @contextmanager

@@ -25,3 +25,6 @@ class AbstractLauncher(ABC):
         Raises:
             UserError: If nothing more can be done, such as on a full disk.
         """
+
+    def close(self) -> None:  # noqa: B027  # most hold nothing
+        """Free what the launcher holds between sweeps."""
