@@ -86,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
         "--threads", type=_positive, metavar="N", help="CPU threads (default: as many as PyTorch takes)"
     )
     reproduce.add_argument(
-        "--data-dir", metavar="DIR", help="folder of the full MNIST idx files (default: $SAMIRAGE_DATA, or a download)"
+        "--data-dir",
+        metavar="DIR",
+        help="folder of the MNIST idx or CIFAR-100 binary files (default: $SAMIRAGE_DATA, or a download)",
     )
     reproduce.add_argument("--loss", metavar="NAME", help="softmax-squared (default), cross-entropy or tanh-squared")
     reproduce.add_argument(
@@ -116,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Download a data set, check it, and say where it lies.",
         epilog="example: samirage data fetch mnist",
     )
-    fetch.add_argument("name", metavar="NAME", help="mnist or mnist-mini")
+    fetch.add_argument("name", metavar="NAME", help="mnist, cifar100 or mnist-mini")
     fetch.add_argument(
         "--data-dir", metavar="DIR", help="where it lies or is to lie (default: $SAMIRAGE_DATA, or a cache)"
     )
