@@ -8,6 +8,7 @@ from samirage.lab.studies import (
     alternatives,
     arch,
     batch,
+    cifar,
     construction,
     decay,
     doctor,
@@ -46,6 +47,7 @@ _STUDIES: Final[dict[str, Callable[[str, Mapping[str, Any], str | None], Abstrac
     "arch": arch.ArchStudy.create,
     "prevalence": prevalence.PrevalenceStudy.create,
     "small-rho": small_rho.SmallRhoStudy.create,
+    "cifar": cifar.CifarStudy.create,
 }
 
 
