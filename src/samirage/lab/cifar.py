@@ -72,14 +72,15 @@ class CifarConfig:
         return Ways(bfloat16=self.bfloat16, compiled=self.compiled)
 
 
-# The learning rate of the laptop scale was chosen once, for plain SGD, by `benchmarks/`.
+# The learning rate of the laptop scale was chosen once, as the best for plain SGD of 0.01, 0.02, 0.05, 0.1 and 0.2.
+# That of the paper scale is the usual one.
 _SCALES: Final = {
     "smoke": CifarConfig(
         "smoke", "synthetic", classes=4, images=128, size=8, width=4, epochs=6, batch_size=32, lr=0.05, seeds=2,
         rhos=(0.3, 0.8),
     ),
     "laptop": CifarConfig(
-        "laptop", "cifar100", classes=10, images=1_000, size=16, width=16, epochs=6, batch_size=50, lr=0.05, seeds=3,
+        "laptop", "cifar100", classes=10, images=1_000, size=16, width=16, epochs=5, batch_size=50, lr=0.02, seeds=3,
         rhos=(0.1, 0.3, 0.8),
     ),
     "paper": CifarConfig(

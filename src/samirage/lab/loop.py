@@ -80,9 +80,9 @@ class ImageTraining:
         self._pictures, self._recipe, self._ways = pictures, recipe, ways
         self._crew = crew or Alone()
         if self._crew.size == 1:  # sharded parameters must be contiguous
-            network = network.to(memory_format=torch.channels_last)
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if ways.compiled:
-            network.compile()  # type: ignore[no-untyped-call]
+            network.compile()
         self._network = self._crew.spread(network, pictures.device)
         base = torch.optim.SGD(
             self._network.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=weight_decay

@@ -152,7 +152,8 @@ class JointBatchNorm2d(nn.BatchNorm2d):
 
 def _sum_over_ranks(tensor: Tensor) -> Tensor:
     """Sum over the ranks, in such a way that gradients go back over all of them."""
-    return cast(Tensor, differentiable.all_reduce(tensor))  # type: ignore[no-untyped-call]
+    total: Tensor = differentiable.all_reduce(tensor)  # type: ignore[no-untyped-call]
+    return total
 
 
 def join_batch_norms(network: nn.Module) -> None:

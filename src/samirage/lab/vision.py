@@ -76,9 +76,8 @@ class Pictures:
 
     def test_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the test images as they are, with their classes, in batches."""
-        for images, labels in zip(
-            torch.split(self._test, _EVALUATED), torch.split(self.test_labels, _EVALUATED), strict=True
-        ):
+        split = (torch.split(tensor, _EVALUATED) for tensor in (self._test, self.test_labels))
+        for images, labels in zip(*split, strict=True):
             yield self._standardized(images), labels
 
     def _standardized(self, images: Tensor) -> Tensor:
