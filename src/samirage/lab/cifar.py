@@ -20,6 +20,7 @@ from samirage.lab.vision import Pictures, subset, synthetic
 from samirage.sam import Decay, Guard, WarmStart
 
 METHODS: Final = ("sgd", "sam", "switch", "decay", "guard")
+PANEL: Final = "ResNet-18"
 MOMENTUM: Final = 0.9
 SWITCH_FRACTION: Final = 0.1  # of the steps are plain, before SAM, in method `switch`
 
@@ -74,7 +75,7 @@ class CifarConfig:
 
 # The learning rate of the laptop scale was chosen once, as the best for plain SGD of 0.01, 0.02, 0.05, 0.1 and 0.2.
 # That of the paper scale is the usual one.
-_SCALES: Final = {
+SCALES: Final = {
     "smoke": CifarConfig(
         "smoke", "synthetic", classes=4, images=128, size=8, width=4, epochs=6, batch_size=32, lr=0.05, seeds=2,
         rhos=(0.3, 0.8),
@@ -106,7 +107,7 @@ def settings(scale: str, overrides: Mapping[str, Any]) -> CifarConfig:
     """
     fast = fast_ways(usable_device(overrides.get("device", "cpu")))
     computed = {"threads": default_threads(), "bfloat16": fast.bfloat16, "compiled": fast.compiled}
-    return replace(_SCALES[scale], **{**computed, **overrides})
+    return replace(SCALES[scale], **{**computed, **overrides})
 
 
 def pictures_of(config: CifarConfig, device: torch.device, data_dir: str | None) -> Pictures:
@@ -162,3 +163,23 @@ def network_of(config: CifarConfig, seed: int, device: torch.device) -> nn.Modul
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ResNet18(config.classes, width=config.width).to(device)
+
+
+def attributes_of(config: CifarConfig, method: str, recipe: Recipe) -> dict[str, Any]:
+    """Return what the data set of a training says about it.
+
+    Args:
+        config: The configuration.
+        method: How it was trained.
+        recipe: The method as a recipe.
+    """
+    return {
+        "study": "cifar",
+        "panel": PANEL,
+        "method": method,
+        "x": recipe.rho,
+        "rho": recipe.rho,
+        "lr": recipe.lr,
+        "steps": recipe.steps,
+        "passes": recipe.passes,
+    }

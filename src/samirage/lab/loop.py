@@ -18,6 +18,7 @@ from samirage.lab.ensemble import Recipe
 from samirage.lab.processes import AbstractCrew, Alone
 from samirage.lab.vision import Pictures
 from samirage.monitor import Monitor, diagnose
+from samirage.monitor.monitor import MIN_STEPS
 from samirage.optim import SAM, StepRecord
 
 _FIGURES: Final = ("loss", "grad_norm", "shift_ratio", "radius")
@@ -31,7 +32,7 @@ class Ways:
 
     Attributes:
         bfloat16: Whether forward passes compute in bfloat16 where that is safe (autocast); the weights stay in float32.
-        compiled: Whether `torch.compile` compiles the network.
+        compiled: Whether `torch.compile` compiles the network; only where one process trains it.
     """
 
     bfloat16: bool = False
@@ -59,7 +60,7 @@ class ImageTraining:
         weight_decay: Weight decay of SGD, at least 0.
         ways: How to compute.
         crew: The processes that train the network together.
-        watched: Whether to watch the run, for the diagnosis at its end.
+        watched: Whether to watch the run, for the diagnosis at its end; a run of fewer than 16 steps has none.
 
     Attributes:
         optimizer: The optimizer.
@@ -79,9 +80,7 @@ class ImageTraining:
     ) -> None:
         self._pictures, self._recipe, self._ways = pictures, recipe, ways
         self._crew = crew or Alone()
-        if self._crew.size == 1:  # sharded parameters must be contiguous
-            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if ways.compiled:
+        if ways.compiled and self._crew.size == 1:
             network.compile()
         self._network = self._crew.spread(network, pictures.device)
         base = torch.optim.SGD(
@@ -97,8 +96,8 @@ class ImageTraining:
             guard=recipe.guard,
             replay_rng=False,  # both passes see the same augmented batch, and nothing in the network is random
         )
-        window = min(max(16, recipe.steps // 4), _LONGEST_WINDOW)
-        self._monitor = Monitor(self.optimizer, window=window) if watched else None
+        window = min(max(MIN_STEPS, recipe.steps // 4), _LONGEST_WINDOW)
+        self._monitor = Monitor(self.optimizer, window=window) if watched and recipe.steps >= MIN_STEPS else None
         self._scheduler = CosineAnnealingLR(self.optimizer, recipe.steps)
         self._generator = torch.Generator(pictures.device).manual_seed(recipe.batch_seed)
         self._step = self.gradients = 0
@@ -169,12 +168,19 @@ class ImageTraining:
         correct, loss, count = self._crew.total(sums).tolist()
         return correct / count, loss / count
 
-    def run(self, seed: int, advance: Callable[[int], None] = lambda passes: None) -> xr.Dataset:
+    def run(
+        self,
+        seed: int,
+        advance: Callable[[int], None] = lambda passes: None,
+        after_epoch: Callable[[int, float, float], None] = lambda step, loss, accuracy: None,
+    ) -> xr.Dataset:
         """Train to the end, with the test accuracy after every epoch, and diagnose.
 
         Args:
             seed: The seed, which labels the results.
             advance: Called after every step with the number of passes that it took.
+            after_epoch: Called after every epoch with the number of steps so far, the mean loss of the epoch's batches
+                and the test accuracy.
 
         Returns:
             Curves (`seed`, `step`) of loss, gradient norm, shift ratio and radius, thinned, and (`seed`, `eval_step`)
@@ -185,6 +191,7 @@ class ImageTraining:
         while self._step < self._recipe.steps:
             courses.append(self.epoch(advance))
             tested[self._step] = self.test()
+            after_epoch(self._step, float(courses[-1]["loss"].mean()), tested[self._step][0])
         course = {name: torch.cat([part[name] for part in courses])[:, None] for name in _FIGURES}
         accuracy, loss = tested[self._step]
         stride = -(-self._recipe.steps // _POINTS)

@@ -6,10 +6,9 @@ normalisation sees the whole batch, so that the training is that of one process,
 
 import os
 from abc import ABC, abstractmethod
-from typing import Final, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import torch
-import torch.distributed.nn.functional as differentiable
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -69,8 +68,8 @@ class Alone(AbstractCrew):
     rank, size = 0, 1
 
     def spread(self, network: nn.Module, device: torch.device) -> nn.Module:
-        """Return the network itself; see `AbstractCrew`."""
-        return network
+        """Return the network itself, with its weights laid out for images; see `AbstractCrew`."""
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def share(self, batch: Tensor) -> Tensor:
         """Return the whole batch; see `AbstractCrew`."""
@@ -100,8 +99,7 @@ class Ranks(AbstractCrew):
         else:
             join_batch_norms(network)
         if self._parallel == "ddp":
-            # The buffers are equal on all ranks anyway.
-            return DistributedDataParallel(network, broadcast_buffers=False)
+            return DistributedDataParallel(network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
         mesh = init_device_mesh(device.type, (self.size,))
         for block in [module for module in network.modules() if isinstance(module, Block)]:
             fully_shard(block, mesh=mesh)  # so that a rank holds one whole block at a time
@@ -147,13 +145,27 @@ class JointBatchNorm2d(nn.BatchNorm2d):
             self.running_var.lerp_(variance * count / (count - 1), share)
             self.num_batches_tracked += 1
         scale = self.weight * (variance + self.eps).rsqrt()
-        return cast(Tensor, centred * scale[:, None, None] + self.bias[:, None, None])
+        return centred * scale[:, None, None] + self.bias[:, None, None]
 
 
-def _sum_over_ranks(tensor: Tensor) -> Tensor:
-    """Sum over the ranks, in such a way that gradients go back over all of them."""
-    total: Tensor = differentiable.all_reduce(tensor)  # type: ignore[no-untyped-call]
-    return total
+class _Sum(torch.autograd.Function):
+    """The sum over the ranks. Each rank's part is in the sum of each rank, whose gradients therefore add up."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        total = part.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].clone()
+        distributed.all_reduce(total)
+        return total
+
+
+def _sum_over_ranks(part: Tensor) -> Tensor:
+    return cast(Tensor, _Sum.apply(part))  # type: ignore[no-untyped-call]
 
 
 def join_batch_norms(network: nn.Module) -> None:

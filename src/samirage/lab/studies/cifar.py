@@ -7,14 +7,13 @@ from typing import Any, ClassVar, Final
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from samirage.lab.cifar import METHODS, CifarConfig, network_of, pictures_of, recipe_of, settings
+from samirage.lab.cifar import METHODS, PANEL, CifarConfig, attributes_of, network_of, pictures_of, recipe_of, settings
 from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
 from samirage.lab.comparison import Runs, accuracy, hits, joined, pick
 from samirage.lab.loop import ImageTraining
 from samirage.lab.reading import HALLUCINATED, SHIFT_RATIO, Measure, Reading
 from samirage.lab.study import AbstractSeededStudy, Cell, without_own
 
-_PANEL: Final = "ResNet-18"
 _ACCURACY: Final = Measure("final_test_accuracy", "Test accuracy (%)", factor=100.0)  # its differences are small
 _PAPERS: Final = {"sam": ("SAM alone", 77.05), "switch": ("the switch to SAM", 77.49)}  # at the radius of the peak
 _PEAK: Final = 0.3
@@ -88,17 +87,7 @@ class CifarStudy(AbstractSeededStudy[CifarConfig]):
             weight_decay=self._settings.weight_decay,
             ways=self._settings.ways,
         )
-        attributes = {
-            "study": self.name,
-            "panel": _PANEL,
-            "method": method,
-            "x": rho,
-            "rho": recipe.rho,
-            "lr": recipe.lr,
-            "steps": recipe.steps,
-            "passes": recipe.passes,
-        }
-        return training.run(seed, advance).assign_attrs(attributes)
+        return training.run(seed, advance).assign_attrs(attributes_of(self._settings, method, recipe))
 
     def reading(self, results: Mapping[str, xr.Dataset]) -> Reading:
         """Say how to read the results; see `AbstractStudy`."""
@@ -124,7 +113,7 @@ class CifarStudy(AbstractSeededStudy[CifarConfig]):
     def claims(self, results: Mapping[str, xr.Dataset], command: str) -> list[Claim]:
         """Hold the results against the paper's Figure 5, and against what the remedies promise; see `AbstractStudy`."""
         runs = joined(results)
-        lines = {method: pick(runs, _PANEL, method) for method in METHODS}
+        lines = {method: pick(runs, PANEL, method) for method in METHODS}
         nothing: list[float] = []
         claims = []
         for method, (label, expected) in _PAPERS.items():
@@ -190,14 +179,14 @@ def _told(runs: Runs) -> list[str]:
     """Tell mean and standard deviation of every method where it is best, and where SAM alone ended."""
     told = []
     for method, label in _NAMES.items():
-        line = pick(runs, _PANEL, method)
+        line = pick(runs, PANEL, method)
         if line:
             best = _best(line)
             values = 100 * accuracy(line[best])
             spread = f" ± {float(values.std(ddof=1)):.2f}" if values.size > 1 else ""
             at = f" at ρ = {best:g}" if best else ""
             told.append(f"{label} {float(values.mean()):.2f}{spread} %{at}")
-    k, n = hits(list(pick(runs, _PANEL, "sam").values()))
+    k, n = hits(list(pick(runs, PANEL, "sam").values()))
     return [
         f"Test accuracy at the best radius of each, mean ± standard deviation over the seeds: {'; '.join(told)}.",
         f"SAM alone ended at a hallucinated point in {k} of {n} networks, over all radii.",
