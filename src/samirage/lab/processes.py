@@ -69,7 +69,7 @@ class Alone(AbstractCrew):
 
     def spread(self, network: nn.Module, device: torch.device) -> nn.Module:
         """Return the network itself, with its weights laid out for images; see `AbstractCrew`."""
-        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return _laid_out(network)
 
     def share(self, batch: Tensor) -> Tensor:
         """Return the whole batch; see `AbstractCrew`."""
@@ -99,7 +99,7 @@ class Ranks(AbstractCrew):
         else:
             join_batch_norms(network)
         if self._parallel == "ddp":
-            return DistributedDataParallel(network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+            return DistributedDataParallel(_laid_out(network))
         mesh = init_device_mesh(device.type, (self.size,))
         for block in [module for module in network.modules() if isinstance(module, Block)]:
             fully_shard(block, mesh=mesh)  # so that a rank holds one whole block at a time
@@ -114,6 +114,12 @@ class Ranks(AbstractCrew):
         total = values.clone()
         distributed.all_reduce(total)
         return total
+
+
+def _laid_out(network: nn.Module) -> nn.Module:
+    """Return the network with the weights of its convolutions laid out like its images, channels last."""
+    laid_out: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return laid_out
 
 
 def launched() -> bool:

@@ -33,7 +33,7 @@ from samirage.lab.loop import ImageTraining
 from samirage.lab.processes import PARALLEL, AbstractCrew, Alone, Ranks, launched
 from samirage.lab.runtime import commit, compute, hardware, usable_device, versions
 
-_PATIENCE_S: Final = 15.0  # for torchrun to end the processes that only lost another one, before they complain
+_PATIENCE_S: Final = 15.0  # for torchrun to end the other processes, before they complain as well
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,8 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(given)
         config = _config(options, size)
     except UserError as error:
-        if rank == 0:  # all ranks find the same
-            print(f"samirage: {error}", file=sys.stderr)
+        if rank:  # all ranks find the same, and torchrun ends the others when the first of them has said it
+            time.sleep(_PATIENCE_S)
+        print(f"samirage: {error}", file=sys.stderr)
         return 2
     try:
         compute(partial(_train, options, config, given), threads=config.threads)
