@@ -6,6 +6,7 @@ number of epochs are not known to us.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final
 
 import torch
@@ -152,6 +153,17 @@ def recipe_of(config: CifarConfig, method: str, rho: float, seed: int) -> Recipe
     )
 
 
+@lru_cache
+def passes_of(config: CifarConfig, method: str) -> int:
+    """Return the gradients that a training is planned to take, which no radius and no seed decides.
+
+    Args:
+        config: The configuration.
+        method: One of `METHODS`.
+    """
+    return recipe_of(config, method, 1.0, 0).passes  # tens of thousands of steps are counted, so it is done once
+
+
 def network_of(config: CifarConfig, seed: int, device: torch.device) -> nn.Module:
     """Return a freshly initialised network.
 
@@ -181,5 +193,5 @@ def attributes_of(config: CifarConfig, method: str, recipe: Recipe) -> dict[str,
         "rho": recipe.rho,
         "lr": recipe.lr,
         "steps": recipe.steps,
-        "passes": recipe.passes,
+        "passes": passes_of(config, method),
     }

@@ -137,26 +137,26 @@ class ImageTraining:
     def _backward(self, x: Tensor, labels: Tensor) -> Tensor:
         self.gradients += 1
         self.optimizer.zero_grad()
-        loss = functional.cross_entropy(self._logits(x).float(), labels)
+        loss = functional.cross_entropy(self._logits(x), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def _logits(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self._ways.bfloat16):
             logits: Tensor = self._network(x)
-        return logits
+        return logits.float() if self._ways.bfloat16 else logits
 
     @torch.no_grad()
     def test(self) -> tuple[float, float]:
         """Return accuracy and mean loss on the test images; the processes share the batches."""
         self._network.eval()
         batches = list(self._pictures.test_batches())
-        sums = torch.zeros(3, device=self._pictures.device)
+        sums = torch.zeros(3, dtype=torch.float64, device=self._pictures.device)
         for first in range(0, len(batches), self._crew.size):
             # Where the batches run out, a rank repeats one in vain: with FSDP all must take part in every pass.
             mine = first + self._crew.rank
             x, labels = batches[min(mine, len(batches) - 1)]
-            logits = self._logits(x).float()
+            logits = self._logits(x)
             found = torch.stack(
                 [
                     (logits.argmax(-1) == labels).sum(),

@@ -7,7 +7,17 @@ from typing import Any, ClassVar, Final
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from samirage.lab.cifar import METHODS, PANEL, CifarConfig, attributes_of, network_of, pictures_of, recipe_of, settings
+from samirage.lab.cifar import (
+    METHODS,
+    PANEL,
+    CifarConfig,
+    attributes_of,
+    network_of,
+    passes_of,
+    pictures_of,
+    recipe_of,
+    settings,
+)
 from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
 from samirage.lab.comparison import Runs, accuracy, hits, joined, pick
 from samirage.lab.loop import ImageTraining
@@ -69,7 +79,7 @@ class CifarStudy(AbstractSeededStudy[CifarConfig]):
         return [
             Cell(
                 name=(f"rho{rho:g}-" if rho else "") + f"{method}-seed{seed}",
-                passes=recipe_of(self._settings, method, rho, seed).passes,
+                passes=passes_of(self._settings, method),
                 settings={"method": method, "rho": rho, "seed": seed},
             )
             for method, rho in cases
