@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Download a data set, check it, and say where it lies.",
         epilog="example: samirage data fetch mnist",
     )
-    fetch.add_argument("name", metavar="NAME", help="mnist or mnist-mini")
+    fetch.add_argument("name", metavar="NAME", help="mnist, cifar100 or mnist-mini")
     fetch.add_argument(
         "--data-dir", metavar="DIR", help="where it lies or is to lie (default: $SAMIRAGE_DATA, or a cache)"
     )

@@ -59,7 +59,7 @@ def add_commands(commands: Any) -> None:
     reproduce.add_argument(
         "--data-dir",
         metavar="DIR",
-        help="folder of the full data sets' files (default: $SAMIRAGE_DATA, or a download)",
+        help="folder of the MNIST idx or CIFAR-100 binary files (default: $SAMIRAGE_DATA, or a download)",
     )
     reproduce.add_argument("--loss", metavar="NAME", help="softmax-squared (default), cross-entropy or tanh-squared")
     reproduce.add_argument(

@@ -8,19 +8,20 @@ import shutil
 import struct
 import subprocess
 import sys
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mirror import Mirror
 
 from samirage.errors import UserError, require
 from samirage.lab import data
+from samirage.lab.idx import IdxFile
+from samirage.lab.sources import DataSet
 
 MINI = Path(str(files("samirage.lab"))) / "mnist_mini"
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_mnist_mini.py"
@@ -41,8 +42,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, bytes]:
     """A data set named `tiny` and the unpacked content of its files; the cache is empty, `SAMIRAGE_DATA` unset."""
     rng = np.random.default_rng(7)
     contents = {name: idx(rng.integers(0, 10, shape, dtype=np.uint8)) for name, shape in TINY_SHAPES.items()}
-    a, b, c, d = (data._IdxFile(n, TINY_SHAPES[n], hashlib.sha256(raw).hexdigest()) for n, raw in contents.items())
-    monkeypatch.setitem(data._DATA_SETS, "tiny", data._DataSet("tiny", (a, b, c, d), mirrors=("http://127.0.0.1:9/",)))
+    a, b, c, d = (IdxFile(n, TINY_SHAPES[n], hashlib.sha256(raw).hexdigest()) for n, raw in contents.items())
+    monkeypatch.setitem(data._DATA_SETS, "tiny", DataSet("tiny", (a, b, c, d), mirrors=("http://127.0.0.1:9/",)))
     monkeypatch.delenv("SAMIRAGE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return contents
@@ -197,7 +198,9 @@ def test_folder_in_the_home_directory(folder: Path, monkeypatch: pytest.MonkeyPa
 
 def test_unknown_name() -> None:
     for function in (data.load, data.fetch):
-        with pytest.raises(UserError, match=r"^There is no data set 'minst': choose one of mnist-mini, mnist\.$"):
+        with pytest.raises(
+            UserError, match=r"^There is no data set 'minst': choose one of mnist-mini, mnist, cifar100\.$"
+        ):
             function("minst")
 
 
@@ -311,41 +314,6 @@ def test_damaged_package_says_to_install_again(monkeypatch: pytest.MonkeyPatch) 
 
 
 # --- downloads ------------------------------------------------------------------------------------
-
-
-class Mirror:
-    """A web server on the loopback address: `bodies[path]` is what it sends, anything else is a 404."""
-
-    def __init__(self) -> None:
-        self.bodies: dict[str, bytes] = {}
-        self.requests: list[str] = []
-        self.announce_more = 0  # bytes that the header promises beyond those sent
-        mirror = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                mirror.requests.append(self.path)
-                body = mirror.bodies.get(self.path)
-                if body is None:
-                    self.send_error(404)
-                    return
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body) + mirror.announce_more))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join(timeout=5)
 
 
 @pytest.fixture
@@ -483,7 +451,7 @@ def test_interrupted_download_leaves_nothing(mirror: Mirror, tmp_path: Path, mon
     def interrupt(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(data, "_parse", interrupt)
+    monkeypatch.setattr(IdxFile, "parse", interrupt)
     with pytest.raises(KeyboardInterrupt):
         data.fetch("tiny", tmp_path)
     assert contents(tmp_path) == []
@@ -492,7 +460,8 @@ def test_interrupted_download_leaves_nothing(mirror: Mirror, tmp_path: Path, mon
 def test_mirrors_are_encrypted_and_checksums_whole() -> None:
     for data_set in data._DATA_SETS.values():
         assert all(url.startswith("https://") and url.endswith("/") for url in data_set.mirrors)
-        assert all(len(file.sha256) == 64 for file in data_set.files)
+        assert all(len(file.sha256) == 64 for file in data_set.files if isinstance(file, IdxFile))
+        assert data_set.archive is None or len(data_set.archive.md5) == 32
 
 
 def test_missing_extra(tiny: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:

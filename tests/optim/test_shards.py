@@ -47,6 +47,26 @@ def test_shards_equal_ranks(shards, scaled):
     assert optimizer.record.step == 5
 
 
+def test_shards_of_a_plain_model_with_batch_norm_equal_ranks_and_leave_the_statistics_of_one_pass():
+    model, plain = network(norm=True), network(norm=True)
+    home = [p.detach().clone() for p in model.parameters()]
+    optimizer = SAM(torch.optim.SGD(model.parameters(), lr=0.3), rho=0.4, scope="local", shards=2, model=model)
+    x, y = data()
+
+    def closure(shard):
+        optimizer.zero_grad()
+        loss = loss_of(model, x[0].chunk(2)[shard], y[0].chunk(2)[shard])
+        loss.backward()
+        return loss.detach()
+
+    optimizer.step(closure)
+    for part in x[0].chunk(2):
+        plain(part)
+    assert difference(model.buffers(), list(plain.buffers())) == 0
+    assert difference(model.parameters(), home) > 1e-3
+    assert not optimizer.record.skipped
+
+
 def test_a_warm_start_over_shards_is_plain_training():
     model, twin = network(), network()
     options = {"scope": "local", "shards": 2, "warm_start": WarmStart(steps=6)}

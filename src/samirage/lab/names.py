@@ -23,4 +23,5 @@ STUDIES: Final = (
     "arch",
     "prevalence",
     "small-rho",
+    "cifar",
 )

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from samirage.optim._validate import (
@@ -173,7 +174,9 @@ class SAM(Planned):
 
     def _set_up(self) -> None:
         self._loss_scale = LossScale(self, self.scaler)
-        self._local_pass = LocalPass(self.model if self.scope == "local" else None)
+        # Shards in one process are local too, and there the model may be any: it has no ranks to synchronise.
+        ranks = self.scope == "local" and isinstance(self.model, DistributedDataParallel)
+        self._local_pass = LocalPass(self.model if ranks else None)
         self._rounding_alarm = RoundingAlarm()
         self._direction = direction_of(self.variant)
         self._restraint = Restraint(self.guard, self.warm_start)

@@ -1,5 +1,6 @@
 """One file per study, on the shared protocol of `samirage.lab.study`."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ from samirage.lab.studies import (
     alternatives,
     arch,
     batch,
+    cifar,
     construction,
     decay,
     doctor,
@@ -46,7 +48,11 @@ _STUDIES: Final[dict[str, Callable[[str, Mapping[str, Any], str | None], Abstrac
     "arch": arch.ArchStudy.create,
     "prevalence": prevalence.PrevalenceStudy.create,
     "small-rho": small_rho.SmallRhoStudy.create,
+    "cifar": cifar.CifarStudy.create,
 }
+
+# Studies whose data set is not in the package: where it is not to be had, "all studies" are all others.
+_NEEDS_DATA: Final = ("cifar",)
 
 
 def create(
@@ -61,7 +67,8 @@ def create(
         data_dir: Folder of the data sets, where they are not the ones in the package.
 
     Returns:
-        One study per name, in the order given.
+        One study per name, in the order given. Where none is named, a study whose data are not to be had is left out,
+        which is said on stderr.
 
     Raises:
         UserError: If a name is unknown, or a study cannot be configured so.
@@ -75,4 +82,12 @@ def create(
     for name in names:
         if name not in _STUDIES:
             raise UserError(f"unknown study {name!r}: the studies are {', '.join(_STUDIES)}")
-    return [_STUDIES[name](scale, overrides, data_dir) for name in dict.fromkeys(names or _STUDIES)]
+    studies = []
+    for name in dict.fromkeys(names or _STUDIES):
+        try:
+            studies.append(_STUDIES[name](scale, overrides, data_dir))
+        except UserError as error:
+            if names or name not in _NEEDS_DATA:
+                raise
+            print(f"samirage: study {name} is left out: {error}", file=sys.stderr)
+    return studies
