@@ -18,7 +18,9 @@ from samirage.errors import UserError
 from samirage.files import named_place
 from samirage.lab import capacity
 from samirage.lab.launchers import Here, OnRay, Processes
+from samirage.lab.names import STUDIES
 from samirage.lab.store import RunFolder
+from samirage.lab.studies import create
 from samirage.lab.sweep import reproduce
 
 
@@ -167,6 +169,15 @@ def test_a_study_is_pickled_as_what_it_was_made_with():
     again = pickle.loads(content)
     assert (again.count, again.notes) == (3, "x")
     assert pickle.loads(content) is again  # its data are loaded once
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_can_be_sent_to_another_process(name):
+    study = create([name], "smoke", {})[0]
+    content = pickle.dumps((study, study.cells()))
+    assert len(content) < 20_000
+    again, cells = pickle.loads(content)
+    assert (again.config, cells) == (study.config, study.cells())
 
 
 def test_a_run_in_an_object_store_is_written_read_and_resumed():
