@@ -219,7 +219,7 @@ def made(one, accuracy, hit=lambda method, rho: False):
         data = {
             "final_test_accuracy": ("seed", [accuracy(method, rho) + 0.001 * (seed - 2)]),
             "hallucinated": ("seed", [hit(method, rho)]),
-            "final_shift_ratio": ("seed", [1.0]),
+            "final_grad_norm": ("seed", [1.0]),
             "status": ("seed", np.array([STATUSES.index(Status.PROGRESSING)], dtype=np.int8)),
         }
         recipe = recipe_of(one._settings, method, rho, seed)
@@ -273,6 +273,8 @@ def test_other_scales_and_missing_cells_decide_nothing_about_the_paper(whole):
     first = {name: cells[name] for name in ("sgd-seed0", "rho0.2-sam-seed0")}
     assert all(claim.n in (0, 5) or claim.verdict for claim in whole().claims(first, "command"))
     assert whole().claims({}, "command")
+    few = whole(rhos=(0.3, 0.8))  # where a peak at 0.3 would show nothing
+    assert [c.n for c in few.claims(made(few, as_the_paper), "command")] == [5, 5, 0, 5, 5, 10]
     assert whole().reading({})
 
 

@@ -146,10 +146,10 @@ class JointBatchNorm2d(nn.BatchNorm2d):
             assert self.running_mean is not None
             assert self.running_var is not None
             assert self.num_batches_tracked is not None
-            share = 0.1 if self.momentum is None else self.momentum
+            self.num_batches_tracked += 1
+            share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
             self.running_mean.lerp_(mean, share)
             self.running_var.lerp_(variance * count / (count - 1), share)
-            self.num_batches_tracked += 1
         scale = self.weight * (variance + self.eps).rsqrt()
         return centred * scale[:, None, None] + self.bias[:, None, None]
 
@@ -175,15 +175,11 @@ def _sum_over_ranks(part: Tensor) -> Tensor:
 
 
 def join_batch_norms(network: nn.Module) -> None:
-    """Replace every batch normalisation of a network, in place, by one over the batches of all ranks.
+    """Make every batch normalisation of a network, in place, one over the batches of all ranks.
 
     Args:
         network: The network.
     """
-    for name, child in network.named_children():
-        if type(child) is nn.BatchNorm2d:
-            joint = JointBatchNorm2d(child.num_features, eps=child.eps, momentum=child.momentum)
-            joint.load_state_dict(child.state_dict())
-            setattr(network, name, joint)
-        else:
-            join_batch_norms(child)
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = JointBatchNorm2d  # the same weights and statistics, another forward pass

@@ -21,7 +21,7 @@ from samirage.lab.cifar import (
 from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
 from samirage.lab.comparison import Runs, accuracy, hits, joined, pick
 from samirage.lab.loop import ImageTraining
-from samirage.lab.reading import HALLUCINATED, SHIFT_RATIO, Measure, Reading
+from samirage.lab.reading import GRAD_NORM, HALLUCINATED, Measure, Reading
 from samirage.lab.study import AbstractSeededStudy, Cell, without_own
 
 _ACCURACY: Final = Measure("final_test_accuracy", "Test accuracy (%)", factor=100.0)  # its differences are small
@@ -113,7 +113,7 @@ class CifarStudy(AbstractSeededStudy[CifarConfig]):
             "radius do there?",
             axis="Perturbation radius ρ",
             scale="linear",
-            measures=(_ACCURACY, HALLUCINATED, SHIFT_RATIO),
+            measures=(_ACCURACY, HALLUCINATED, GRAD_NORM),
             labels=_LABELS,
             findings=tuple(_told(runs)),
             caption=f"ResNet-18 of width {config.width}, {about}, {config.epochs} epochs, batches of "
@@ -136,12 +136,13 @@ class CifarStudy(AbstractSeededStudy[CifarConfig]):
                 )
             )  # fmt: skip
         best = {method: _best(line) for method, line in lines.items() if line}
-        peak = [best["sam"]] * len(self.seeds) if "sam" in best else nothing
-        claims.append(
-            self._papers(
-                f"SAM alone is best at ρ = {_PEAK:g}", Relation.EQUAL_WITHIN, _PEAK, peak, command, tolerance=1e-9
-            )
+        # A peak has something on both sides.
+        around = {float(x) > _PEAK for x in lines["sam"] if x != _PEAK} == {False, True}
+        peak = [best["sam"]] if around else nothing
+        claim = self._papers(
+            f"SAM alone is best at ρ = {_PEAK:g}", Relation.EQUAL_WITHIN, _PEAK, peak, command, tolerance=1e-9
         )
+        claims.append(replace(claim, n=len(self.seeds) if around else 0))
         if "switch" in best and "sam" in best:
             gain = accuracy(lines["switch"][best["switch"]]) - accuracy(lines["sam"][best["sam"]])
             claims.append(
