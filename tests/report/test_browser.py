@@ -84,7 +84,7 @@ def test_verdicts_and_table_can_be_read(shown: webdriver.Chrome) -> None:
     text = shown.find_element(By.TAG_NAME, "body").text
     assert "holds" in text
     assert "fails" in text
-    table = shown.find_element(By.TAG_NAME, "table")
+    table = shown.find_element(By.CSS_SELECTOR, "table.methods")
     assert len(table.find_elements(By.CSS_SELECTOR, "tbody tr")) >= 13
     size = float(table.value_of_css_property("font-size").removesuffix("px"))
     assert size >= 12

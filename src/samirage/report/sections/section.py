@@ -84,6 +84,7 @@ class Section:
         opening: Blocks before the claims.
         blocks: Blocks after the claims.
         facts: Further pairs of name and text for the list of software and hardware.
+        question: What the study asks, in one line, for the overview; none where nobody has written one.
     """
 
     title: str
@@ -92,6 +93,7 @@ class Section:
     opening: tuple[Block, ...] = ()
     blocks: tuple[Block, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
+    question: str = ""
 
     @property
     def has_surfaces(self) -> bool:
