@@ -26,7 +26,7 @@ class Outline(HTMLParser):
         super().__init__()
         self.references: list[str] = []
         self.ids: list[str] = []
-        self.figures: list[str | None] = []
+        self.figures: list[tuple[str | None, str | None]] = []
         self.words: list[str] = []
         self.feed(html)
         self.text = " ".join(" ".join(self.words).split())
@@ -36,7 +36,7 @@ class Outline(HTMLParser):
         self.references += [v for k in ("href", "src", "xlink:href", "srcset", "action") if (v := values.get(k))]
         self.ids += [v] if (v := values.get("id")) else []
         if tag == "svg":
-            self.figures.append(values.get("aria-label"))
+            self.figures.append((values.get("aria-labelledby"), values.get("aria-describedby")))
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
@@ -67,10 +67,16 @@ def test_links_lead_to_the_raw_results(page: Path, outline: Outline) -> None:
     assert len(set(outline.ids)) == len(outline.ids)
 
 
-def test_every_figure_says_what_it_shows(outline: Outline) -> None:
-    labels = [label for label in outline.figures if label]
-    assert len(labels) >= 3
-    assert all(len(label) > 40 for label in labels)
+def test_every_figure_says_what_it_shows(page: Path, outline: Outline) -> None:
+    html = page.read_text(encoding="utf-8")
+    figures = [(title, words) for title, words in outline.figures if title]
+    assert len(figures) >= 3
+    assert len(figures) == html.count('role="img"')
+    for title, words in figures:
+        assert {title, words} <= set(outline.ids)
+        told = re.search(rf'id="{words}">([^<]*)<', html)
+        assert told
+        assert len(told[1]) > 40
 
 
 def test_the_page_says_what_was_claimed_and_how_it_was_made(page: Path, outline: Outline) -> None:

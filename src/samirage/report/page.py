@@ -15,11 +15,11 @@ from samirage.errors import UserError
 from samirage.files import whole_file
 from samirage.lab.store import RunFolder
 from samirage.report import numbers, overview
-from samirage.report.figures.style import PALETTE
+from samirage.report.colours import scheme
 from samirage.report.scripts import own_script, plotting_library
 from samirage.report.sections import build_section
 from samirage.report.sharing import share
-from samirage.report.svg import FONT, PAPER
+from samirage.report.svg import FONT
 
 _SCRIPTS: Final = ("page", "legends")
 _TURNING: Final = ("unpack", "surfaces")  # only in pages that have surfaces
@@ -58,8 +58,9 @@ def build_page(folder: RunFolder) -> Path:
         signs=overview.SIGNS,
         scripts=[own_script(f"{name}.js") for name in (*_SCRIPTS, *(_TURNING if turning else ()))],
         library=plotting_library() if turning else None,
-        palette=PALETTE.values(),
-        paper=PAPER,
+        light=scheme(dark=False),
+        dark=scheme(dark=True),
+        printed=scheme(dark=False, paper="#ffffff"),
         font=FONT,
         version=__version__,
     )  # fmt: skip
@@ -170,7 +171,13 @@ def _environment() -> Environment:
     for name in ("expected_text", "measured_text"):
         environment.filters[name] = getattr(overview, name)
     environment.filters["share"] = share
+    environment.filters["told_by"] = _told_by
     return environment
+
+
+def _told_by(svg: Markup, title: str, words: str) -> Markup:
+    """Let a drawing be named and described by elements of the page, which all readers can read, instead of a label."""
+    return Markup(re.sub(r'aria-label="[^"]*"', f'aria-labelledby="{title}" aria-describedby="{words}"', svg, count=1))
 
 
 def _code(text: str) -> Markup:

@@ -19,6 +19,7 @@ _STYLE = re.compile(r' style="([^"]*)"')
 _ID = re.compile(r' id="([^"]+)"')
 _DEFS = re.compile(r"(<defs>.*?</defs>)", re.DOTALL)
 _PATH = re.compile(r'<path d="M(-?[\d.]+) ?(-?[\d.]+)([^"M]*)"((?: [\w-]+="[^"]*")*) ?/>')
+_MARKER = re.compile(r'<defs><path id="([^"]+)" (d="[^"]*"(?: class="[^"]*")?) ?/></defs>')
 _CLIP = re.compile(r' clip-path="[^"]*"')
 
 
@@ -60,6 +61,7 @@ def share(html: Markup) -> Shared:
     common = Counter({d: n for d, n in outlines.items() if n > 1 and len(d) > _LONG})
     names = {outline: f"_{name}" for outline, name in _named(common)}
     ids = (f"_{short}" for short in _shorts() if f"_{short}" not in names.values())
+    markers: dict[str, str] = {}
 
     def drawn(found: re.Match[str]) -> str:
         text = _STYLE.sub(lambda style: f' class="{looks[style[1]]}"', found[0])
@@ -67,8 +69,12 @@ def share(html: Markup) -> Shared:
             part if part.startswith("<defs>") else _PATH.sub(lambda path: _referred(path, names), part)
             for part in _DEFS.split(text)
         )
-        for old in _ID.findall(text):
-            new = next(ids)
+        renamed: dict[str, str] = {}
+        for old, look in _MARKER.findall(text):
+            renamed[old] = markers.get(look) or markers.setdefault(look, next(ids))
+        text = _MARKER.sub("", text)
+        for old in [*renamed, *_ID.findall(text)]:
+            new = renamed.get(old) or next(ids)
             text = text.replace(f' id="{old}"', f' id="{new}"')
             text = text.replace(f'="#{old}"', f'="#{new}"').replace(f"url(#{old})", f"url(#{new})")
         return text
@@ -76,6 +82,7 @@ def share(html: Markup) -> Shared:
     body = _DRAWING.sub(drawn, html)
     css = "".join(f".{name}{{{look}}}" for look, name in looks.items())
     sprite = "".join(f'<path id="{name}" d="M0 0{outline}"/>' for outline, name in names.items())
+    sprite += "".join(f'<path id="{name}" {look}/>' for look, name in markers.items())
     if sprite:
         sprite = f'<svg class="sprite" aria-hidden="true" width="0" height="0"><defs>{sprite}</defs></svg>'
     return Shared(Markup(body), Markup(css), Markup(sprite))

@@ -3,7 +3,7 @@
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from xml.etree import ElementTree
 
 from matplotlib.figure import Figure
@@ -13,6 +13,7 @@ from samirage.report.svg_paths import compact_path
 PAPER = ("#fdfdfb", "#15171a")  # background on light and on dark
 FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
 
+_SHORT = 100  # characters of a path that is worth joining to its neighbour
 _SVG = "http://www.w3.org/2000/svg"  # a name, never fetched
 
 
@@ -46,6 +47,7 @@ def to_inline_svg(
         _rewrite_attributes(element, prefix, referenced, palette)
     _drop_what_is_not_seen(root)
     _unwrap(root)
+    _join_alike(root)
     if not standalone:  # the page says so once for all drawings
         for defs in [child for child in root if child.tag == "defs" and len(child) and child[0].tag == "style"]:
             root.remove(defs)
@@ -111,28 +113,8 @@ def _rewrite_attributes(
     element.attrib = attributes
 
 
-def tag(*, series: str = "", legend: str = "", points: Sequence[str] = ()) -> str:
-    """Return what a drawn thing must be called (`set_gid`) for the page to switch it, and to tell its values.
-
-    Args:
-        series: The series that it belongs to, which an entry of the legend switches off and on.
-        legend: The series that it stands for in the legend.
-        points: What is said of each of its markers, in their order, to a reader who points there.
-
-    Returns:
-        The name.
-
-    Example:
-        >>> tag(series="sam", points=["SAM: 3"])
-        '{"series": "sam", "points": ["SAM: 3"]}'
-    """
-    return json.dumps(
-        {name: value for name, value in (("series", series), ("legend", legend), ("points", list(points))) if value}
-    )
-
-
 def _say(element: ElementTree.Element) -> None:
-    """Write what a name says as the page's scripts and browsers read it: data attributes, and titles of markers."""
+    """Write what a name says (`samirage.report.figures.switching`) as data attributes, and as titles of markers."""
     name = element.attrib.get("id", "")
     if not name.startswith("{"):
         return
@@ -150,8 +132,39 @@ def _drop_what_is_not_seen(element: ElementTree.Element) -> None:
     for child in list(element):
         _drop_what_is_not_seen(child)
         empty = child.tag in {"g", "defs"} and not len(child)
-        if empty or (child.tag == "path" and child.attrib.get("style") in {"fill:none", ""}):
+        unseen = child.tag == "path" and (child.attrib.get("style") in {"fill:none", ""} or not child.attrib.get("d"))
+        if empty or unseen:
             element.remove(child)
+
+
+def _join_alike(element: ElementTree.Element) -> None:
+    """Join neighbours that look alike and are short, as the strokes of error bars are, and drop repeated markers."""
+    kept: list[ElementTree.Element] = []
+    for child in list(element):
+        _join_alike(child)
+        before = kept[-1] if kept else None
+        if before is not None and child.tag == before.tag and not len(child) and not len(before):
+            if child.attrib == before.attrib:
+                if "opacity" not in child.attrib.get("style", "opacity"):
+                    continue
+            elif child.tag == "path" and _joinable(child) and _joinable(before) and _look(child) == _look(before):
+                before.attrib["d"] += child.attrib["d"]
+                before.attrib["joined"] = "yes"
+                continue
+        kept.append(child)
+    for child in kept:
+        child.attrib.pop("joined", None)
+    element[:] = kept
+
+
+def _joinable(path: ElementTree.Element) -> bool:
+    """Whether a path is short, and looks the same when it is a piece of another: where it covers nothing twice."""
+    short = path.attrib.get("joined") or len(path.attrib["d"]) < _SHORT
+    return bool(short) and "opacity" not in path.attrib.get("style", "opacity")
+
+
+def _look(path: ElementTree.Element) -> dict[str, str]:
+    return {name: value for name, value in path.attrib.items() if name not in {"d", "joined"}}
 
 
 def _unwrap(element: ElementTree.Element) -> None:

@@ -19,11 +19,13 @@ class Drawing:
         svg: The SVG element, which carries its text for screen readers.
         natural_width: Width in CSS pixels at which its text has the intended size; it scrolls rather than shrink much.
         screens: On which screens it is shown; a figure may have one drawing for wide and one for narrow ones.
+        label: What it shows, in words.
     """
 
     svg: Markup
     natural_width: int
     screens: Screens = "all"
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class FigureBlock:
     title: str
     caption: str
     drawings: tuple[Drawing, ...]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What its drawings show, in words, each text once."""
+        return tuple(dict.fromkeys(drawing.label for drawing in self.drawings))
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,8 @@
       figure.querySelector(".pair").hidden = true;
       return;
     }
+    // Plotly gives the scenes of all plots the same id.
+    figure.querySelectorAll('[id="scene"]').forEach((scene, i) => (scene.id = `${figure.id}-scene-${i}`));
     link(figure, views);
     for (const view of views) view.dataset.drawn = "yes";
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
