@@ -42,7 +42,7 @@ def remedies_figure(
         [1.75] * rows,
         width=3.8 if narrow else 1.0 + 3.6 * columns,
         margins=Margins(
-            left=0.75, right=0.15, top=1.75 if narrow else 0.85, bottom=0.55, column_gap=0.3, row_gap=0.4
+            left=0.75, right=0.15, top=1.75 if narrow else 0.95, bottom=0.55, column_gap=0.3, row_gap=0.4
         ),
         extra_gaps={},
     )  # fmt: skip
