@@ -1,59 +1,20 @@
 """The page as a browser shows it, at the width of a desk and of a phone."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browsing import screen
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-DRIVER = shutil.which("chromedriver")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="no Chromium with chromedriver is installed"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 WIDTHS = {"desk": 1280, "phone": 390}
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=str(DRIVER)))
-    yield driver
-    driver.quit()
-
-
 @pytest.fixture(params=WIDTHS)
 def shown(request: pytest.FixtureRequest, browser: webdriver.Chrome, page: Path) -> webdriver.Chrome:
-    # A window cannot be narrower than some 500 pixels; a phone's screen is emulated instead.
-    metrics = {
-        "width": WIDTHS[request.param],
-        "height": 900,
-        "deviceScaleFactor": 1,
-        "mobile": request.param == "phone",
-    }
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    screen(browser, WIDTHS[request.param])
     browser.get(page.as_uri())
     assert browser.execute_script("return window.innerWidth") == WIDTHS[request.param]
     return browser
@@ -84,7 +45,7 @@ def test_verdicts_and_table_can_be_read(shown: webdriver.Chrome) -> None:
     text = shown.find_element(By.TAG_NAME, "body").text
     assert "holds" in text
     assert "fails" in text
-    table = shown.find_element(By.TAG_NAME, "table")
+    table = shown.find_element(By.CSS_SELECTOR, "table.methods")
     assert len(table.find_elements(By.CSS_SELECTOR, "tbody tr")) >= 13
     size = float(table.value_of_css_property("font-size").removesuffix("px"))
     assert size >= 12

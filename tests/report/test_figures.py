@@ -22,7 +22,6 @@ from samirage.report.figures.style import INK, METHODS, PALETTE
 from samirage.report.figures.summary import Places
 from samirage.report.figures.thin import centre_curve, kept_points, seed_curves
 from samirage.report.runs import StudyRuns
-from samirage.report.svg import compact_path
 
 RHOS = (0.05, 0.2, 0.5, 1.0, 3.0, 10.0)
 MAKERS: dict[str, Callable[[StudyRuns], Figure]] = {
@@ -253,25 +252,6 @@ def test_centre_ignores_diverged_seeds_and_floors_zeros() -> None:
     assert mean.tolist() == [[0.0, 2.0], [5.0, 1.5]]
     curves = seed_curves(runs, "loss", "step", 100, floor=1e-3)
     assert [curve[:, 1].tolist() for curve in curves] == [[1.0, 3.0], [3.0], [2.0, 1e-3]]
-
-
-def test_compact_paths_do_not_drift() -> None:
-    rng = np.random.default_rng(5)
-    points = np.cumsum(rng.normal(size=(500, 2)), axis=0)
-    data = "M " + " L ".join(f"{x:.6f} {y:.6f}" for x, y in points)
-    compact = compact_path(data)
-    assert len(compact) < 0.45 * len(data)
-    head, tail = compact[1:].split("l")
-    start = [float(n) for n in re.findall(r"-?\d*\.?\d+", head)]
-    steps = np.reshape([float(n) for n in re.findall(r"-?\d*\.?\d+", tail)], (-1, 2))
-    # Each point is rounded to 0.1 once; errors of the steps do not add up along 500 of them.
-    assert np.abs(start + steps.sum(axis=0) - points[-1]).max() <= 0.0501
-
-
-def test_compact_paths_keep_curves_and_closed_shapes() -> None:
-    assert compact_path("M 0 -1.5 C 0.4 -1.5 0.8 -1 1.1 -0.9 Q 2 2 3 3 z") == (
-        "M0-1.5c.4 0 .8 .5 1.1 .6q.9 2.9 1.9 3.9z"
-    )
 
 
 @pytest.mark.parametrize("standalone", [False, True])

@@ -1,27 +1,28 @@
 """The page: one HTML file that needs nothing outside itself, made from a run folder alone."""
 
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from samirage._version import __version__
-from samirage.errors import UserError, require
+from samirage.errors import UserError
 from samirage.files import whole_file
 from samirage.lab.store import RunFolder
-from samirage.report import numbers
-from samirage.report.figures.style import PALETTE
+from samirage.report import numbers, overview
+from samirage.report.colours import scheme
+from samirage.report.scripts import own_script, plotting_library
 from samirage.report.sections import build_section
-from samirage.report.svg import FONT, PAPER
+from samirage.report.sharing import share
+from samirage.report.svg import FONT
+
+_SCRIPTS: Final = ("page", "legends")
+_TURNING: Final = ("unpack", "surfaces")  # only in pages that have surfaces
 
 
 def build_page(folder: RunFolder) -> Path:
@@ -47,12 +48,19 @@ def build_page(folder: RunFolder) -> Path:
     if not any(folder.finished(study) for study in studies):
         raise UserError(f"{folder.path} holds no finished cell; run `samirage reproduce` on this folder first")
     shown = [_study(folder, study) for study in studies]
+    turning = any(one["section"].has_surfaces for one in shown)
+    claims = {one["name"]: one["claims"] for one in shown}
     html = _environment().get_template("page.html").render(
         run=folder.path.resolve().name,
         studies=shown,
-        scripts=_scripts() if any(one["section"].has_surfaces for one in shown) else (),
-        palette=PALETTE.values(),
-        paper=PAPER,
+        told=overview.told(claims),
+        counts=overview.counts([claim for own in claims.values() for claim in own]),
+        signs=overview.SIGNS,
+        scripts=[own_script(f"{name}.js") for name in (*_SCRIPTS, *(_TURNING if turning else ()))],
+        library=plotting_library() if turning else None,
+        light=scheme(dark=False),
+        dark=scheme(dark=True),
+        printed=scheme(dark=False, paper="#ffffff"),
         font=FONT,
         version=__version__,
     )  # fmt: skip
@@ -62,31 +70,14 @@ def build_page(folder: RunFolder) -> Path:
     return page
 
 
-@dataclass(frozen=True)
-class _Script:
-    """A script in the page, and the hash by which its security policy knows it: no other one runs."""
-
-    text: Markup
-
-    @property
-    def hash(self) -> str:
-        digest = hashlib.sha256(self.text.encode()).digest()
-        return f"sha256-{base64.b64encode(digest).decode()}"
-
-
-def _scripts() -> tuple[_Script, ...]:
-    """Plotly, whole, and what links its surfaces; only in pages that have some."""
-    own = (resources.files("samirage.report") / "templates" / "surfaces.js").read_text(encoding="utf-8")
-    library: str = require("lab", "plotly.offline").get_plotlyjs()
-    return tuple(_Script(Markup(text.replace("</script", "<\\/script"))) for text in (library, own))
-
-
 def _study(folder: RunFolder, study: str) -> dict[str, Any]:
-    manifest, finished = folder.manifest(study), set(folder.finished(study))
+    manifest, finished, claims = folder.manifest(study), set(folder.finished(study)), folder.claims(study)
     return {
         "name": study,
         "section": build_section(folder, study),
-        "claims": folder.claims(study),
+        "claims": claims,
+        "counts": overview.counts(claims),
+        "finished": len(finished),
         "config": flat(manifest.get("config", {})),
         "seeds": seed_range(manifest.get("seeds", [])),
         "versions": flat(manifest.get("versions", {})),
@@ -94,11 +85,18 @@ def _study(folder: RunFolder, study: str) -> dict[str, Any]:
         "commit": manifest.get("commit"),
         "command": manifest.get("command"),
         "started": manifest.get("started"),
+        "packed": _link(folder, f"{study}.nc"),
         "cells": [
-            {"name": cell, "href": f"../cells/{quote(study)}/{quote(cell)}.nc" if cell in finished else None}
+            {"name": cell, "href": _link(folder, study, f"{cell}.nc"), "finished": cell in finished}
             for cell in manifest["cells"]
         ],
     }
+
+
+def _link(folder: RunFolder, *parts: str) -> str | None:
+    """Return the address of a file of results as the page finds it, if there is such a file."""
+    held = (folder.path / "cells").joinpath(*parts).exists()
+    return "../cells/" + "/".join(quote(part) for part in parts) if held else None
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -170,7 +168,16 @@ def _environment() -> Environment:
     environment.filters["json"] = _json
     for name in ("percent", "significant", "with_error"):
         environment.filters[name] = getattr(numbers, name)
+    for name in ("expected_text", "measured_text"):
+        environment.filters[name] = getattr(overview, name)
+    environment.filters["share"] = share
+    environment.filters["told_by"] = _told_by
     return environment
+
+
+def _told_by(svg: Markup, title: str, words: str) -> Markup:
+    """Let a drawing be named and described by elements of the page, which all readers can read, instead of a label."""
+    return Markup(re.sub(r'aria-label="[^"]*"', f'aria-labelledby="{title}" aria-describedby="{words}"', svg, count=1))
 
 
 def _code(text: str) -> Markup:

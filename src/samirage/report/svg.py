@@ -1,17 +1,19 @@
 """A matplotlib figure as one SVG element for an HTML page: small, in the page's colours, without outside references."""
 
 import io
+import json
 import re
 from collections.abc import Mapping
 from xml.etree import ElementTree
 
 from matplotlib.figure import Figure
 
+from samirage.report.svg_paths import compact_path
+
 PAPER = ("#fdfdfb", "#15171a")  # background on light and on dark
 FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
 
-_TOKEN = re.compile(r"[MLQCZz]|-?[\d.]+(?:e-?\d+)?")
-_NUMBERS_OF = {"M": 2, "L": 2, "Q": 4, "C": 6, "Z": 0}
+_SHORT = 100  # characters of a path that is worth joining to its neighbour
 _SVG = "http://www.w3.org/2000/svg"  # a name, never fetched
 
 
@@ -41,8 +43,14 @@ def to_inline_svg(
                 parent.remove(child)
     for element in root.iter():
         element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
+        _say(element)
         _rewrite_attributes(element, prefix, referenced, palette)
-    _drop_empty(root)
+    _drop_what_is_not_seen(root)
+    _unwrap(root)
+    _join_alike(root)
+    if not standalone:  # the page says so once for all drawings
+        for defs in [child for child in root if child.tag == "defs" and len(child) and child[0].tag == "style"]:
+            root.remove(defs)
     width, height = root.attrib["viewBox"].split()[2:]
     size = {"width": f"{float(width) * 4 / 3:.0f}", "height": f"{float(height) * 4 / 3:.0f}"} if standalone else {}
     root.attrib = {"xmlns": _SVG, "viewBox": root.attrib["viewBox"], **size, "role": "img", "aria-label": label}
@@ -88,8 +96,10 @@ def _rewrite_attributes(
             value = f"{prefix}-{value}"
         elif name == "d":
             value = compact_path(value)
-        elif name in {"x", "y"} and element.tag == "use":
-            value = f"{float(value):.1f}"
+        elif name in {"x", "y"} and element.tag in {"use", "text"}:
+            value = f"{float(value):.1f}".removesuffix(".0")
+        elif name == "transform" and value.startswith("rotate(-0 "):
+            continue
         elif name == "style":
             if element.tag == "text":
                 value = re.sub(r"font: ([^;']*?)'[^;]*", r"font: \1var(--figure-font, sans-serif)", value)
@@ -103,63 +113,64 @@ def _rewrite_attributes(
     element.attrib = attributes
 
 
-def _drop_empty(element: ElementTree.Element) -> None:
+def _say(element: ElementTree.Element) -> None:
+    """Write what a name says (`samirage.report.figures.switching`) as data attributes, and as titles of markers."""
+    name = element.attrib.get("id", "")
+    if not name.startswith("{"):
+        return
+    del element.attrib["id"]
+    said = json.loads(name)
+    for key in ("series", "legend"):
+        if key in said:
+            element.attrib[f"data-{key}"] = said[key]
+    markers = [child for child in element.iter() if child.tag.endswith("use")]
+    for marker, text in zip(markers, said.get("points", ()), strict=False):
+        ElementTree.SubElement(marker, "title").text = text
+
+
+def _drop_what_is_not_seen(element: ElementTree.Element) -> None:
     for child in list(element):
-        _drop_empty(child)
-        if child.tag in {"g", "defs"} and not len(child):
+        _drop_what_is_not_seen(child)
+        empty = child.tag in {"g", "defs"} and not len(child)
+        unseen = child.tag == "path" and (child.attrib.get("style") in {"fill:none", ""} or not child.attrib.get("d"))
+        if empty or unseen:
             element.remove(child)
 
 
-def compact_path(data: str) -> str:
-    """Write SVG path data with relative coordinates and few decimals; rounding errors do not add up.
-
-    Args:
-        data: Path data with the absolute commands M, L, Q, C and Z.
-
-    Returns:
-        The same path, to within 0.05 points (0.005 for paths with curves, which are markers).
-
-    Example:
-        >>> compact_path("M 10 20 L 10.26 19.5 L 12 19.5 z")
-        'M10 20l.3-.5 1.7 0z'
-    """
-    decimals = 2 if "C" in data else 1  # curves are markers, which are small
-    unit = 10**decimals
-    tokens = _TOKEN.findall(data)
-    out: list[str] = []
-    x = y = 0
-    command, last, index = "", "", 0
-    while index < len(tokens):
-        if tokens[index].isalpha():
-            command, index = tokens[index].upper(), index + 1
-        count = _NUMBERS_OF[command]
-        numbers = [round(float(token) * unit) for token in tokens[index : index + count]]
-        index += count
-        if command == "Z":
-            out.append("z")
-            last = command
-            continue
-        if command == "M":
-            out.append("M" + _join(numbers, decimals))
-            last = command
-        else:
-            moved = [n - (x if i % 2 == 0 else y) for i, n in enumerate(numbers)]
-            if any(moved):  # a step too small to see
-                text = _join(moved, decimals)
-                if command != last:
-                    text = command.lower() + text
-                elif not text.startswith("-"):
-                    text = f" {text}"  # the letter of a repeated command may be left out
-                out.append(text)
-                last = command
-        x, y = numbers[-2:]
-    return "".join(out)
+def _join_alike(element: ElementTree.Element) -> None:
+    """Join neighbours that look alike and are short, as the strokes of error bars are, and drop repeated markers."""
+    kept: list[ElementTree.Element] = []
+    for child in list(element):
+        _join_alike(child)
+        before = kept[-1] if kept else None
+        if before is not None and child.tag == before.tag and not len(child) and not len(before):
+            if child.attrib == before.attrib:
+                if "opacity" not in child.attrib.get("style", "opacity"):
+                    continue
+            elif child.tag == "path" and _joinable(child) and _joinable(before) and _look(child) == _look(before):
+                before.attrib["d"] += child.attrib["d"]
+                before.attrib["joined"] = "yes"
+                continue
+        kept.append(child)
+    for child in kept:
+        child.attrib.pop("joined", None)
+    element[:] = kept
 
 
-def _join(numbers: list[int], decimals: int) -> str:
-    text = ""
-    for number in numbers:
-        shown = f"{number / 10**decimals:.{decimals}f}".rstrip("0").rstrip(".")
-        shown = re.sub(r"^(-?)0\.", r"\1.", shown) if shown not in {"-0", ""} else "0"
-        text += shown if not text or shown.startswith("-") else f" {shown}"
-    return text
+def _joinable(path: ElementTree.Element) -> bool:
+    """Whether a path is short, and looks the same when it is a piece of another: where it covers nothing twice."""
+    short = path.attrib.get("joined") or len(path.attrib["d"]) < _SHORT
+    return bool(short) and "opacity" not in path.attrib.get("style", "opacity")
+
+
+def _look(path: ElementTree.Element) -> dict[str, str]:
+    return {name: value for name, value in path.attrib.items() if name not in {"d", "joined"}}
+
+
+def _unwrap(element: ElementTree.Element) -> None:
+    """Put what stands in groups that say nothing in their place."""
+    children: list[ElementTree.Element] = []
+    for child in list(element):
+        _unwrap(child)
+        children += list(child) if child.tag == "g" and not child.attrib else [child]
+    element[:] = children

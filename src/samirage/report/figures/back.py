@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from samirage.report.figures.style import INK, SGD, Margins, axes_grid, log_axis, step_axis, styled
+from samirage.report.figures.switching import switchable
 
 _SAM = "#d4660a"
 _RATIOS = (1e-8, 30.0)  # what is drawn; curves that go further leave the frame
@@ -79,6 +80,7 @@ def back_figure(knocks: Sequence[Knock], *, columns: int, threshold: float) -> F
         loc="upper left", ncols=1 if narrow else 3, frameon=False, fontsize=8.5, bbox_to_anchor=(0.0, 1.0),
         borderaxespad=0.4,
     )  # fmt: skip
+    switchable(figure, [("shift ratio", "distance"), "plain", "polished"])
     return figure
 
 

@@ -13,6 +13,8 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from samirage.lab.reading import Measure, Reading
 from samirage.lab.statistics import mean_estimate
 from samirage.report.figures.style import INK, PALETTE, Margins, MethodStyle, axes_grid, log_axis, method_style, styled
+from samirage.report.figures.switching import name_drawn, switchable
+from samirage.report.numbers import with_error
 
 Line = Mapping[str | float, xr.Dataset]
 """The runs of a method, by their place on the axis."""
@@ -73,6 +75,7 @@ def comparison_figure(panels: Panels, reading: Reading, *, narrow: bool) -> Figu
         handles=_legend(looks), loc="upper left", ncols=in_legend, frameon=False, fontsize=8.5,
         bbox_to_anchor=(0.0, 1.0), borderaxespad=0.5, handlelength=2.4, columnspacing=1.4,
     )  # fmt: skip
+    switchable(figure, [*looks, ""])
     return figure
 
 
@@ -135,12 +138,17 @@ def _draw_panel(
             linestyle="none" if reading.scale == "names" and len(places) > len(place) > 1 else "-", zorder=3,
         )  # fmt: skip
         axes.vlines(place, means - errors, means + errors, color=look.colour, linewidth=1.0, label=f"{method} error")
+        told = [
+            f"{look.label}, {x if isinstance(x, str) else f'{x:g}'}: {with_error(e.mean, e.standard_error)} (n = {e.n})"
+            for x, e in zip(drawn, estimates, strict=True)
+        ]
         hit = np.array(["hallucinated" in run and bool(run["hallucinated"].any()) for run in drawn.values()])
         for which, face, label in ((~hit, look.colour, "clean"), (hit, "none", "hallucinated")):
-            axes.plot(
+            (markers,) = axes.plot(
                 place[which], means[which], linestyle="none", marker=look.marker, markersize=4.5, zorder=4,
                 color=look.colour, markerfacecolor=face, label=f"{method} {label}",
             )  # fmt: skip
+            name_drawn(markers, points=[text for text, chosen in zip(told, which, strict=True) if chosen])
 
 
 def _tick_labels(places: Sequence[str | float], reading: Reading) -> list[str]:

@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from samirage.report.figures.style import INK, METHODS, styled
+from samirage.report.figures.switching import name_drawn, switchable
 from samirage.report.numbers import minus, significant
 
 _LEVELS: Final = 16
@@ -29,6 +30,7 @@ _ARROWS: Final = 19  # along each axis
 _COLUMN: Final = 3.55  # inches, of the axes of one panel
 _LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 0.95, 0.15, 0.42, 0.5, 0.75  # inches
 _BAR: Final = 0.62  # inches, for the colour bar below
+_GAP_NAME: Final = "gap"  # of the legend's entry for where there is no finite loss
 _LINE: Final = 0.27  # inches, of one line of the legend
 
 PAPER: Final = "#ffffff"  # halo of what is drawn on a map, whose colours do not change with the page's
@@ -115,9 +117,11 @@ def maps_figure(
     _bar(figure, bar, levels, norm, "loss, one scale for all maps" if len(panels) > 1 else "loss")
     if legend:
         figure.legend(
-            handles=legend, loc="upper left", bbox_to_anchor=(0.1 / width, 1.0), ncols=across, frameon=False,
+            handles=list(legend.values()),
+            loc="upper left", bbox_to_anchor=(0.1 / width, 1.0), ncols=across, frameon=False,
             fontsize=8.5, handlelength=1.8, columnspacing=1.4, borderaxespad=0.2,
         )  # fmt: skip
+        switchable(figure, ["" if name == _GAP_NAME else name for name in legend])
     return figure
 
 
@@ -215,28 +219,33 @@ def draw_marks(axes: Axes, found: xr.Dataset, names: tuple[str, ...] | None) -> 
             continue
         if kind == "path":
             style = METHODS.get(stem.lower(), METHODS["sam"])
-            axes.plot(x, y, color=PAPER, linewidth=2.6, alpha=0.85, zorder=3)
-            axes.plot(x, y, color=style.colour, linewidth=1.3, zorder=3.1)
-            axes.plot(x[:1], y[:1], linestyle="none", marker=".", color=style.colour, markersize=5, zorder=3.2)
+            axes.plot(x, y, color=PAPER, linewidth=2.6, alpha=0.85, zorder=3, label=stem)
+            axes.plot(x, y, color=style.colour, linewidth=1.3, zorder=3.1, label=stem)
+            axes.plot(
+                x[:1], y[:1], linestyle="none", marker=".", color=style.colour, markersize=5, zorder=3.2, label=stem
+            )
             axes.plot(
                 x[-1:], y[-1:], linestyle="none", marker=style.marker, color=style.colour, markersize=5,
-                markeredgecolor=PAPER, markeredgewidth=0.7, zorder=3.6,
+                markeredgecolor=PAPER, markeredgewidth=0.7, zorder=3.6, label=stem,
             )  # fmt: skip
         elif kind == "set":
             colour = SET_COLOURS.get(name, KINDS["hallucinated"][1])
-            axes.plot(x, y, color=INK if colour == PAPER else PAPER, linewidth=3.6, zorder=2.8)
-            axes.plot(x, y, color=colour, linewidth=2.0, zorder=2.9)
+            axes.plot(x, y, color=INK if colour == PAPER else PAPER, linewidth=3.6, zorder=2.8, label=name)
+            axes.plot(x, y, color=colour, linewidth=2.0, zorder=2.9, label=name)
         else:
             marker, face, size = KINDS[kind]
             axes.plot(
                 x, y, linestyle="none", marker=marker, markersize=size, markerfacecolor=face,
-                markeredgecolor="#1b1b1e", markeredgewidth=0.9, zorder=4,
+                markeredgecolor="#1b1b1e", markeredgewidth=0.9, zorder=4, label=kind,
             )  # fmt: skip
             if kind in {"hallucinated", "point"} and name != kind:
-                axes.annotate(
+                note = axes.annotate(
                     written(name), (x[0], y[0]), xytext=(7, 6), textcoords="offset points", fontsize=9.5, zorder=5,
                     color="#1b1b1e", bbox=LABEL_BOX,
                 )  # fmt: skip
+                for part in (note, note.get_bbox_patch()):
+                    if part is not None:
+                        name_drawn(part, series=kind)
 
 
 def marks_of(found: xr.Dataset) -> list[tuple[str, str, NDArray[Any], NDArray[Any]]]:
@@ -271,7 +280,7 @@ def written(text: str) -> str:
     return text
 
 
-def _legend(panels: Sequence[Panel]) -> list[Line2D | Patch]:
+def _legend(panels: Sequence[Panel]) -> dict[str, Line2D | Patch]:
     kinds: dict[str, Line2D | Patch] = {}
     for panel in panels:
         for name, kind, _, _ in marks_of(panel.slice):
@@ -293,8 +302,8 @@ def _legend(panels: Sequence[Panel]) -> list[Line2D | Patch]:
                     markeredgecolor=INK, markeredgewidth=0.9, label=label,
                 )  # fmt: skip
         if any((~np.isfinite(panel.slice[panel.variable].values)).ravel()):
-            kinds["gap"] = Patch(facecolor="#b9b9bf", label="no finite loss")
-    return list(kinds.values())
+            kinds[_GAP_NAME] = Patch(facecolor="#b9b9bf", label="no finite loss")
+    return kinds
 
 
 def _bar(figure: Figure, bar: Axes, levels: NDArray[np.float64], norm: BoundaryNorm, label: str) -> None:

@@ -11,6 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from samirage.report.figures.style import INK, METHODS, Margins, axes_grid, styled
+from samirage.report.figures.switching import name_drawn, switchable
+from samirage.report.numbers import with_error
 
 Setting = tuple[str, float]
 """Loss and batch size; 0 is the full batch."""
@@ -40,7 +42,7 @@ def remedies_figure(
         [1.75] * rows,
         width=3.8 if narrow else 1.0 + 3.6 * columns,
         margins=Margins(
-            left=0.75, right=0.15, top=1.75 if narrow else 0.85, bottom=0.55, column_gap=0.3, row_gap=0.4
+            left=0.75, right=0.15, top=1.75 if narrow else 0.95, bottom=0.55, column_gap=0.3, row_gap=0.4
         ),
         extra_gaps={},
     )  # fmt: skip
@@ -58,6 +60,7 @@ def remedies_figure(
         handles=_legend(), loc="upper left", ncols=1 if narrow else 3, frameon=False, fontsize=8.5,
         bbox_to_anchor=(0.0, 1.0), borderaxespad=0.5, handlelength=2.4, columnspacing=1.4,
     )  # fmt: skip
+    switchable(figure, [*DRAWN, "sgd", ""])
     return figure
 
 
@@ -108,10 +111,13 @@ def _draw_method(axes: Axes, method: str, runs: Mapping[float, xr.Dataset]) -> N
     )
     hit = np.array([bool(runs[rho]["hallucinated"].any()) for rho in rhos], dtype=bool)
     for which, face, label in ((~hit, look.colour, "clean"), (hit, "none", "hallucinated")):
-        axes.plot(
+        (markers,) = axes.plot(
             np.array(rhos)[which], means[which], linestyle="none", marker=look.marker, markersize=4.5, zorder=4,
             color=look.colour, markerfacecolor=face, label=f"{method} {label}",
         )  # fmt: skip
+        name_drawn(markers, points=[
+            f"{look.label}, ρ = {rhos[i]:g}: {with_error(means[i], errors[i] / 2)}%" for i in np.flatnonzero(which)
+        ])  # fmt: skip
 
 
 def _legend() -> Sequence[Line2D]:

@@ -85,10 +85,15 @@ def shift_figure(study: StudyRuns) -> Figure:
     curve_legend(
         figure,
         centre="median",
-        extra=[
-            Line2D([], [], linestyle="none", marker="o", markersize=5, color=INK, markerfacecolor=face, label=label)
-            for face, label in ((INK, "ended at a hallucinated point"), ("none", "ended elsewhere"))
-        ],
+        extra={
+            name: Line2D(
+                [], [], linestyle="none", marker="o", markersize=5, color=INK, markerfacecolor=face, label=label
+            )
+            for name, face, label in (
+                ("hallucinated", INK, "ended at a hallucinated point"),
+                ("elsewhere", "none", "ended elsewhere"),
+            )
+        },
     )
     return figure
 

@@ -82,7 +82,8 @@ def _draw(axes: Axes, title: str, counts: Counts, statuses: Sequence[str]) -> No
     left = np.zeros(len(bars))
     for status in statuses:
         share = 100 * np.array([counts[bar].get(status, 0) for bar in bars]) / np.maximum(totals, 1)
-        axes.barh(range(len(bars)), share, left=left, height=0.78, color=_LOOKS[status], label=status)
+        seen = np.flatnonzero(share)
+        axes.barh(seen, share[seen], left=left[seen], height=0.78, color=_LOOKS[status], label=status)
         left += share
     axes.set_title(title, pad=4)
     axes.set_yticks(range(len(bars)), bars)

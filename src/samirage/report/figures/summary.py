@@ -10,6 +10,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from samirage.lab.statistics import share_estimate
 from samirage.report.figures.style import INK, METHODS, Margins, axes_grid, styled
+from samirage.report.figures.switching import name_drawn, switchable
 from samirage.report.runs import StudyRuns
 
 COMPARED = ("sam", "switch")
@@ -78,6 +79,7 @@ def summary_figure(study: StudyRuns, *, width: float = 7.6, chance: float | None
         handles=handles, loc="upper left", ncols=1 if narrow else 3, frameon=False, fontsize=9, borderaxespad=0.3,
         bbox_to_anchor=((0.0 if narrow else 0.55) / width, 1.0), handlelength=2.0, columnspacing=1.6,
     )  # fmt: skip
+    switchable(figure, [*COMPARED, "sgd"][: len(handles)])
     return figure
 
 
@@ -181,9 +183,13 @@ def _draw_share(axes: Axes, study: StudyRuns, method: str, place: Places) -> Non
             rows.append((place.beside(rho, index), 100 * share.share, 100 * share.low, 100 * share.high))
     x, y, low, high = np.reshape(rows, (-1, 4)).T
     axes.vlines(x, low, high, color=look.colour, linewidth=1.2, label=f"{method} interval", zorder=2)
-    axes.plot(
+    (shares,) = axes.plot(
         x, y, color=look.colour, marker=look.marker, markersize=4.5, linewidth=1.2, label=f"{method} share", zorder=3
     )  # fmt: skip
+    radii = [rho for rho in study.rhos if study.of(method, rho) is not None]
+    name_drawn(shares, points=[
+        f"{look.label}, ρ = {rho:g}: {share:.0f}% of the seeds hallucinate" for rho, share in zip(radii, y, strict=True)
+    ])  # fmt: skip
 
 
 def _accuracy(runs: xr.Dataset) -> np.ndarray:

@@ -46,7 +46,7 @@ def kept_points(values: Array, max_points: int) -> np.ndarray[tuple[int, ...], n
     return np.concatenate([ends[:, :1], inner, ends[:, 1:]], axis=1)
 
 
-def points_per_curve(curves: int, *, budget: int = 60_000, most: int = 200, fewest: int = 40) -> int:
+def points_per_curve(curves: int, *, budget: int = 36_000, most: int = 200, fewest: int = 40) -> int:
     """Return how many points each of the thin curves of a figure may have.
 
     Args:
@@ -60,7 +60,7 @@ def points_per_curve(curves: int, *, budget: int = 60_000, most: int = 200, fewe
 
     Example:
         >>> points_per_curve(100), points_per_curve(500), points_per_curve(10_000)
-        (200, 120, 40)
+        (200, 72, 40)
     """
     return int(min(most, max(fewest, budget // max(curves, 1))))
 

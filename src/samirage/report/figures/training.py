@@ -4,7 +4,7 @@ Departures from the paper: the loss is drawn on a log axis, and plain gradient d
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -24,6 +24,7 @@ from samirage.report.figures.style import (
     step_axis,
     styled,
 )
+from samirage.report.figures.switching import switchable
 from samirage.report.figures.thin import Centre, centre_curve, points_per_curve, seed_curves
 from samirage.report.runs import StudyRuns
 
@@ -208,15 +209,19 @@ def group_title(figure: Figure, first: Axes, text: str, *, above: float = 0.28) 
     figure.text(0.1 / figure.get_figwidth(), y, text, fontsize=11, fontweight="bold", va="bottom", ha="left")
 
 
-def curve_legend(figure: Figure, *, centre: str, extra: Sequence[Line2D] = (), reference: bool = True) -> None:
+def curve_legend(
+    figure: Figure, *, centre: str, extra: Mapping[str, Line2D] | None = None, reference: bool = True
+) -> None:
     """Explain the curves in one line at the top.
 
     Args:
         figure: The figure.
         centre: What the bold curve is.
-        extra: Further entries.
+        extra: Further entries, by the label of what they explain.
         reference: Whether plain gradient descent is drawn.
     """
+    extra = extra or {}
+    names = ["seeds", "centre", *(["reference"] if reference else []), *extra]
     entries = [
         Line2D([], [], color=INK, linewidth=0.6, alpha=0.6, label="one seed"),
         Line2D([], [], color=INK, linewidth=2.0, label=f"{centre} of the seeds"),
@@ -224,6 +229,8 @@ def curve_legend(figure: Figure, *, centre: str, extra: Sequence[Line2D] = (), r
     if reference:
         entries.append(Line2D([], [], color=INK, linewidth=0.8, dashes=(4, 3), label="plain gradient descent"))
     figure.legend(
-        handles=[*entries, *extra], loc="upper left", ncols=len(entries) + len(extra), frameon=False, fontsize=8.5,
+        handles=[*entries, *extra.values()],
+        loc="upper left", ncols=len(entries) + len(extra), frameon=False, fontsize=8.5,
         bbox_to_anchor=(0.0, 1.0), borderaxespad=0.5, handlelength=1.8, columnspacing=1.4,
     )  # fmt: skip
+    switchable(figure, names)

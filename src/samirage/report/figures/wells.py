@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from samirage.report.figures.style import INK, METHODS, Margins, axes_grid, styled
+from samirage.report.figures.switching import name_drawn, switchable
 
 HALLUCINATED, TRUE = "#d4660a", "#1f4f9e"
 
@@ -48,12 +49,12 @@ def wells_figure(cells: Mapping[str, xr.Dataset], *, columns: int) -> Figure:
         path = cell["path"].transpose("shown", "point", "coordinate").to_numpy()
         for course, astray in zip(path, hit, strict=False):
             colour = HALLUCINATED if astray else TRUE
-            axes.plot(course[:, 0], course[:, 1], color=colour, linewidth=0.7, alpha=0.6, label="path")
+            (line,) = axes.plot(course[:, 0], course[:, 1], color=colour, linewidth=0.7, alpha=0.6, label="path")
+            name_drawn(line, series="hallucinated" if astray else "true")
         end = cell["end"].transpose("seed", "coordinate").to_numpy()
         for which, colour, label in ((~hit, TRUE, "true"), (hit, HALLUCINATED, "hallucinated")):
-            axes.plot(
-                end[which, 0], end[which, 1], linestyle="none", marker="o", markersize=4, color=colour, label=label
-            )
+            x, y = np.unique(end[which].round(2), axis=0).T  # hundreds lie on each other
+            axes.plot(x, y, linestyle="none", marker="o", markersize=4, color=colour, label=label)
         wells = cell["minimizers"].transpose("well", "coordinate").to_numpy()
         axes.plot(wells[:, 0], wells[:, 1], linestyle="none", marker="+", markersize=9, color=INK, label="minimizers")
         axes.set_xlim(float(cell["x"].min()), float(cell["x"].max()))
@@ -72,4 +73,5 @@ def wells_figure(cells: Mapping[str, xr.Dataset], *, columns: int) -> Figure:
         loc="upper left", ncols=1 if narrow else 3, frameon=False, fontsize=8.5, bbox_to_anchor=(0.0, 1.0),
         borderaxespad=0.5,
     )  # fmt: skip
+    switchable(figure, ["hallucinated", "true", "minimizers"])
     return figure

@@ -78,6 +78,7 @@ def build(folder: RunFolder, study: str) -> Section:
             "each is worst.",
             f"First comes: {best.label} ({100 * best.worst.mean:.1f} % at its worst, {best.where}).",
         ),
+        question="What else could guard SAM, and how bad is each at its worst?",
         notices=missing_notice(folder, study),
         opening=(Block("alternatives.html", {"ranks": ranks}),),
         blocks=(Block("remedies.html", {"tables": [table(s, r) for s, r in runs.items()], "labels": labels}),),

@@ -12,6 +12,7 @@ from samirage.lab.statistics import MeanEstimate, mean_estimate
 from samirage.lab.store import RunFolder
 from samirage.report.figures.comparison import Panels, axis_places, comparison_figure, method_styles
 from samirage.report.figures.statuses import Counts, statuses_figure
+from samirage.report.overview import first_question
 from samirage.report.sections import generic
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
@@ -101,6 +102,7 @@ def build(folder: RunFolder, study: str) -> Section:
     return Section(
         title=reading.title,
         headline=(reading.question, *reading.findings),
+        question=first_question(reading.question),
         notices=missing_notice(folder, study),
         opening=tuple(Block("figure.html", figure) for figure in figures),
         blocks=(Block("comparison.html", {"tables": tables(panels, reading), "reading": reading}),),

@@ -42,6 +42,7 @@ def build(folder: RunFolder, study: str) -> Section:
     return Section(
         title="Why they exist",
         headline=(INTRODUCTION,),
+        question="Why must such points exist?",
         notices=missing_notice(folder, study),
         opening=(
             Block("figure.html", FigureBlock(

@@ -63,6 +63,7 @@ def build(folder: RunFolder, study: str) -> Section:
     return Section(
         title="Is the diagnosis right?",
         headline=(INTRODUCTION, *headline(rows)),
+        question="Does the diagnosis call runs by the right name?",
         notices=missing_notice(folder, study),
         opening=(Block("figure.html", opening),),
         blocks=(

@@ -21,4 +21,4 @@ def drawing(figure: Figure, prefix: str, label: str, *, screens: Screens = "all"
         The drawing.
     """
     svg = figure_svg(figure, prefix=prefix, label=label)
-    return Drawing(Markup(svg), natural_width(svg), screens)
+    return Drawing(Markup(svg), natural_width(svg), screens, label)

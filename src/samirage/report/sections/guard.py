@@ -77,6 +77,7 @@ def build(folder: RunFolder, study: str) -> Section:
     return Section(
         title="Remedies: which of them holds at any radius",
         headline=(INTRODUCTION, *headline(runs)),
+        question="Which remedy keeps SAM from hallucinating at any radius, and what does it cost?",
         notices=missing_notice(folder, study),
         opening=(Block("figure.html", figure),),
         blocks=(Block("remedies.html", {"tables": [table(s, r) for s, r in runs.items()], "labels": labels}),),

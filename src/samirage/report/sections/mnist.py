@@ -41,6 +41,7 @@ def build(folder: RunFolder, study: str) -> Section:
     return Section(
         title="Reading handwritten digits (MNIST)",
         headline=(INTRODUCTION, *headline(rows, images=config.get("images"))),
+        question="Does SAM stop where no minimum is when a network learns digits, and does a warm start prevent it?",
         notices=missing_notice(folder, study),
         opening=(Block("figure.html", _summary(runs, rows, study)),),
         blocks=(

@@ -87,6 +87,7 @@ def build(folder: RunFolder, study: str) -> Section:
     return Section(
         title="A hallucinated minimizer of a network",
         headline=(INTRODUCTION, *((figures_at(next(iter(cells.values()))),) if cells else ())),
+        question="What does a hallucinated minimizer of a network look like?",
         notices=missing_notice(folder, study),
         opening=tuple(opening),
         blocks=tuple(blocks),

@@ -100,6 +100,7 @@ def build(folder: RunFolder, study: str) -> Section:
     return Section(
         title="Points: found, followed, returned to, proved",
         headline=(INTRODUCTION, *headline(cells)),
+        question="Can hallucinated points be found, followed, returned to and proved?",
         notices=missing_notice(folder, study),
         opening=tuple(figures[:1]),
         blocks=(*figures[1:], *blocks),

@@ -19,11 +19,13 @@ class Drawing:
         svg: The SVG element, which carries its text for screen readers.
         natural_width: Width in CSS pixels at which its text has the intended size; it scrolls rather than shrink much.
         screens: On which screens it is shown; a figure may have one drawing for wide and one for narrow ones.
+        label: What it shows, in words.
     """
 
     svg: Markup
     natural_width: int
     screens: Screens = "all"
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class FigureBlock:
     title: str
     caption: str
     drawings: tuple[Drawing, ...]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What its drawings show, in words, each text once."""
+        return tuple(dict.fromkeys(drawing.label for drawing in self.drawings))
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ class Section:
         opening: Blocks before the claims.
         blocks: Blocks after the claims.
         facts: Further pairs of name and text for the list of software and hardware.
+        question: What the study asks, in one line, for the overview; none where nobody has written one.
     """
 
     title: str
@@ -92,6 +100,7 @@ class Section:
     opening: tuple[Block, ...] = ()
     blocks: tuple[Block, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
+    question: str = ""
 
     @property
     def has_surfaces(self) -> bool:

@@ -63,6 +63,7 @@ def build(folder: RunFolder, study: str) -> Section:
     return Section(
         title="A minimum that is not there, drawn",
         headline=(INTRODUCTION, headline(cell)),
+        question="What does SAM see of a landscape, and where does it go?",
         notices=missing_notice(folder, study),
         opening=(
             Block("figure.html", FigureBlock(

@@ -46,6 +46,7 @@ def build(folder: RunFolder, study: str) -> Section:
             "and it stands still halfway up. Here many starts on one function show which remedy prevents that.",
             label,
         ),
+        question="Which remedy frees SAM from the ridge of a double well, where everything can be seen?",
         notices=missing_notice(folder, study),
         opening=(Block("figure.html", figure),),
     )
