@@ -22,6 +22,7 @@ from samirage.lab.names import STUDIES
 from samirage.lab.store import RunFolder
 from samirage.lab.studies import create
 from samirage.lab.sweep import reproduce
+from samirage.report.page import build_page
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +102,7 @@ from sweeping import Squares
 from samirage.lab.launchers import Processes
 from samirage.lab.store import RunFolder
 from samirage.lab.sweep import reproduce
+from samirage.report.page import build_page
 if __name__ == "__main__":
     study = Squares(int(sys.argv[2]), (), sys.argv[3], 0.2)
     reproduce([study], RunFolder(Path(sys.argv[1])), command="c", launcher=Processes(2, 1))
@@ -190,6 +192,7 @@ def test_a_run_in_an_object_store_is_written_read_and_resumed():
     assert squares(again) == everything(3)
     again.write_packed("squares", {"c0": again.read_cell("squares", "c1")})
     assert int(again.read_cell("squares", "c0").square.sum()) == 1
+    assert "squares" in build_page(again).read_text()
 
 
 def test_places_are_named_by_path_or_address(tmp_path):

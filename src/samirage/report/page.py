@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from samirage._version import __version__
 from samirage.errors import UserError
-from samirage.files import whole_file
+from samirage.files import write_whole
 from samirage.lab.store import RunFolder
 from samirage.report import numbers, overview
 from samirage.report.colours import scheme
@@ -65,8 +65,7 @@ def build_page(folder: RunFolder) -> Path:
         version=__version__,
     )  # fmt: skip
     page = folder.path / "report" / "index.html"
-    with whole_file(page) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    write_whole(page, html.encode())
     return page
 
 
