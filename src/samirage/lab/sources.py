@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import hashlib
 import os
+import sys
 import tarfile
 import tempfile
 import zlib
@@ -339,6 +340,7 @@ def _from_mirrors(data_set: DataSet, path: Path, check: Callable[[], object]) ->
     failures = []
     for mirror in data_set.mirrors:
         url = f"{mirror}{path.name}"
+        print(f"downloading {url}", file=sys.stderr)  # it may take minutes
         try:
             download(url, str(path), None)
             check()
