@@ -282,4 +282,5 @@ def test_the_findings_are_computed(whole):
     told = whole().reading(made(whole(), as_the_paper, lambda method, rho: method == "sam" and rho > 0.6)).findings
     assert "SAM alone 77.05 ± 0.16 % at ρ = 0.3; switch 77.49 ± 0.16 % at ρ = 0.3" in told[0]
     assert "plain SGD 76.40 ± 0.16 %;" in told[0]
-    assert told[1] == "SAM alone ended at a hallucinated point in 5 of 15 networks, over all radii."
+    assert "guard 76.80 ± 0.16 (0.2), 77.00 ± 0.16 (0.3), 76.00 ± 0.16 (0.8)." in told[1]
+    assert told[2] == "SAM alone ended at a hallucinated point in 5 of 15 networks, over all radii."
