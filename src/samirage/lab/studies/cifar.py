@@ -20,7 +20,7 @@ from samirage.lab.cifar import (
 )
 from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
 from samirage.lab.comparison import Runs, accuracy, hits, joined, pick
-from samirage.lab.loop import ImageTraining
+from samirage.lab.loop import LONGEST_WINDOW, ImageTraining
 from samirage.lab.reading import GRAD_NORM, HALLUCINATED, Measure, Reading
 from samirage.lab.study import AbstractSeededStudy, Cell, without_own
 
@@ -117,7 +117,7 @@ class CifarStudy(AbstractSeededStudy[CifarConfig]):
             labels=_LABELS,
             findings=tuple(_told(runs)),
             caption=f"ResNet-18 of width {config.width}, {about}, {config.epochs} epochs, batches of "
-            f"{config.batch_size}. ρ = 0 is plain SGD.",
+            f"{config.batch_size}. ρ = 0 is plain SGD. A diagnosis is about at most {LONGEST_WINDOW:,} steps.",
         )
 
     def claims(self, results: Mapping[str, xr.Dataset], command: str) -> list[Claim]:
