@@ -85,6 +85,8 @@ def main(arguments: list[str] | None = None) -> None:
     config = settings(options.scale, {name: value for name, value in overrides.items() if value is not None})
     if options.eager:
         config = settings(options.scale, {**asdict(config), "compiled": False})
+    if config.images < config.batch_size:
+        parser.error(f"--images must fill a batch of {config.batch_size}; got {config.images}")
     device = usable_device(config.device)
     peak = options.peak or known_peak(device)
     load = os.getloadavg()[0]

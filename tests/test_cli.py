@@ -47,7 +47,7 @@ def test_reproduce_makes_a_run_folder_and_says_where_the_page_is(tmp_path, capsy
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["reproduce", "cifar"], "unknown study 'cifar': the studies are mnist"),
+        (["reproduce", "imagenet"], "unknown study 'imagenet': the studies are mnist"),
         (["reproduce", "mnist", "--scale", "huge"], "argument --scale: invalid choice: 'huge' (choose from"),
         (["reproduce", "mnist", "--epochs", "3"], "unrecognized arguments: --epochs 3"),
         (["reproduce", "mnist", "--rho", "-1"], "argument --rho: '-1' is not a finite radius above 0"),

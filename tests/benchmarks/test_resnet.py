@@ -72,7 +72,14 @@ def test_the_command_measures_prints_and_stores(tmp_path, capsys):
     assert stored["images_per_epoch"] == 64
 
 
-def test_too_few_rounds_are_refused(capsys):
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--rounds", "1"], "--rounds must be at least 2"),
+        (["--images", "49"], "--images must fill a batch of 50; got 49"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(given, said, capsys):
     with pytest.raises(SystemExit):
-        main(["--rounds", "1"])
-    assert "--rounds must be at least 2" in capsys.readouterr().err
+        main(given)
+    assert said in capsys.readouterr().err

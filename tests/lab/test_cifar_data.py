@@ -16,7 +16,7 @@ from mirror import Mirror
 from samirage.errors import UserError
 from samirage.lab import data
 from samirage.lab.cifar_binary import CifarFile
-from samirage.lab.sources import Archive, BadFileError
+from samirage.lab.data_files import Archive, BadFileError
 
 ARCHIVE = "cifar-100-binary.tar.gz"
 FOLDER = "cifar-100-binary"
@@ -138,7 +138,9 @@ def test_files_are_found_in_the_folder_or_below_it(tmp_path: Path, below: str, p
     assert data.fetch("cifar100", tmp_path) == folder
 
 
-def test_the_archive_is_downloaded_once_and_unpacked(mirror: Mirror, tmp_path: Path) -> None:
+def test_the_archive_is_downloaded_once_and_unpacked(
+    mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tmp_path / "new"
     assert data.fetch("cifar100", root) == root / FOLDER
     assert contents(root) == [FOLDER, f"{FOLDER}/test.bin", f"{FOLDER}/train.bin"]
@@ -146,6 +148,7 @@ def test_the_archive_is_downloaded_once_and_unpacked(mirror: Mirror, tmp_path: P
     data.load("cifar100", data_dir=root)
     data.fetch("cifar100", root)
     assert mirror.requests == [f"/good/{ARCHIVE}"]
+    assert capsys.readouterr().err == f"downloading {mirror.url}/good/{ARCHIVE}\n"
 
 
 def test_it_is_downloaded_into_the_cache_at_first_use(mirror: Mirror, tmp_path: Path) -> None:

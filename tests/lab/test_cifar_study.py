@@ -15,6 +15,7 @@ from samirage.lab.cifar import METHODS, network_of, pictures_of, recipe_of, sett
 from samirage.lab.claims import Verdict
 from samirage.lab.diagnoses import STATUSES
 from samirage.lab.loop import ImageTraining, Ways
+from samirage.lab.runtime import compute
 from samirage.lab.store import RunFolder
 from samirage.lab.studies import cifar as study_module
 from samirage.lab.studies import create
@@ -142,6 +143,21 @@ def test_compiled_and_in_half_precision_it_is_the_same_training(monkeypatch):
     rounded = course(training(ways=Ways(bfloat16=True)), 2)["loss"]
     assert rounded == pytest.approx(plain, rel=0.1)
     assert not np.array_equal(rounded, plain)
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_it_is_compiled_in_half_precision_and_repeats():
+    one = create(["cifar"], "smoke", {"threads": 1, "device": "cuda", "rhos": (0.3,), "seeds": 1})[0]
+    assert one.config["bfloat16"]
+    assert one.config["compiled"]
+    cells = {cell.name: cell for cell in one.cells()}
+    for name in ("rho0.3-sam-seed0", "rho0.3-guard-seed0"):
+        first, again = (compute(lambda name=name: one.run(cells[name], lambda passes: None), threads=1) for _ in "12")
+        assert first.identical(again)
+        assert np.isfinite(first.loss).all()
+        assert float(first.loss[0, -4:].mean()) < float(first.loss[0, :4].mean())
 
 
 def test_a_run_too_short_for_a_diagnosis_has_none():
@@ -282,4 +298,5 @@ def test_the_findings_are_computed(whole):
     told = whole().reading(made(whole(), as_the_paper, lambda method, rho: method == "sam" and rho > 0.6)).findings
     assert "SAM alone 77.05 ± 0.16 % at ρ = 0.3; switch 77.49 ± 0.16 % at ρ = 0.3" in told[0]
     assert "plain SGD 76.40 ± 0.16 %;" in told[0]
-    assert told[1] == "SAM alone ended at a hallucinated point in 5 of 15 networks, over all radii."
+    assert "guard 76.80 ± 0.16 (0.2), 77.00 ± 0.16 (0.3), 76.00 ± 0.16 (0.8)." in told[1]
+    assert told[2] == "SAM alone ended at a hallucinated point in 5 of 15 networks, over all radii."

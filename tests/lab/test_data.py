@@ -20,8 +20,8 @@ from mirror import Mirror
 
 from samirage.errors import UserError, require
 from samirage.lab import data
+from samirage.lab.data_files import DataSet
 from samirage.lab.idx import IdxFile
-from samirage.lab.sources import DataSet
 
 MINI = Path(str(files("samirage.lab"))) / "mnist_mini"
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_mnist_mini.py"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -98,9 +99,29 @@ def test_what_cannot_be_used_is_said_in_one_sentence(arguments, said, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_that_cannot_be_written_is_found_before_the_training(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(train.ImageTraining, "run", None)
+    assert train.main([*SHORT, "--out", str(tmp_path / "file" / "run.nc")]) == 2
+    assert "run.nc.trial (File exists); name a folder that is writable" in capsys.readouterr().err
+
+
+def test_an_interruption_ends_the_training_and_leaves_no_file(tmp_path, capsys, monkeypatch):
+    def interrupt(self):
+        os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C does
+        return original(self)
+
+    original = train.ImageTraining.test
+    monkeypatch.setattr(train.ImageTraining, "test", interrupt)
+    assert train.main(["--epochs", "1000", "--out", str(tmp_path / "run.nc")]) == 130
+    assert capsys.readouterr().err == "samirage: stopped; no result\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_batch_that_cannot_be_shared_and_a_folder_are_refused(tmp_path, capsys, monkeypatch):
     assert train.main(["--out", str(tmp_path)]) == 2
     assert "is a folder: name a file, such as" in capsys.readouterr().err
     monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("RANK", "0")
     assert train.main(["--out", str(tmp_path / "run.nc")]) == 2
     assert "3 processes cannot share a batch of 32 evenly: start a number of" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from samirage.lab.sources import AbstractDataFile, BadFileError
+from samirage.lab.data_files import AbstractDataFile, BadFileError
 
 SIZE: Final = 32  # pixels, height and width
 CLASSES: Final = 100

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from samirage.errors import UserError
 from samirage.lab import sources
 from samirage.lab.cifar_binary import CifarFile
+from samirage.lab.data_files import Archive, DataSet
 from samirage.lab.idx import IdxFile
-from samirage.lab.sources import ENVIRONMENT_VARIABLE, Archive, DataSet
+from samirage.lab.mirrors import ENVIRONMENT_VARIABLE
 
 __all__ = ["ENVIRONMENT_VARIABLE", "ImageData", "fetch", "load", "names"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from samirage.lab.sources import AbstractDataFile, BadFileError
+from samirage.lab.data_files import AbstractDataFile, BadFileError
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class IdxFile(AbstractDataFile):
         >>> IdxFile("labels-idx1-ubyte", (3,), "0" * 64).parse(bytes([0, 0, 8, 2, 0, 0, 0, 3, 7, 1, 9]))
         Traceback (most recent call last):
         ...
-        samirage.lab.sources.BadFileError: is not an idx file of 1-dimensional unsigned bytes (it begins with \
+        samirage.lab.data_files.BadFileError: is not an idx file of 1-dimensional unsigned bytes (it begins with \
 00 00 08 02)
     """
 

@@ -22,7 +22,7 @@ from samirage.monitor.monitor import MIN_STEPS
 from samirage.optim import SAM, StepRecord
 
 _FIGURES: Final = ("loss", "grad_norm", "shift_ratio", "radius")
-_LONGEST_WINDOW: Final = 2000  # steps of the monitor's window; it is a quarter of the run where that is less
+LONGEST_WINDOW: Final = 2000  # steps of the monitor's window; it is a quarter of the run where that is less
 _POINTS: Final = 60  # most points of a stored curve
 
 
@@ -96,7 +96,7 @@ class ImageTraining:
             guard=recipe.guard,
             replay_rng=False,  # both passes see the same augmented batch, and nothing in the network is random
         )
-        window = min(max(MIN_STEPS, recipe.steps // 4), _LONGEST_WINDOW)
+        window = min(max(MIN_STEPS, recipe.steps // 4), LONGEST_WINDOW)
         self._monitor = Monitor(self.optimizer, window=window) if watched and recipe.steps >= MIN_STEPS else None
         self._scheduler = CosineAnnealingLR(self.optimizer, recipe.steps)
         self._generator = torch.Generator(pictures.device).manual_seed(recipe.batch_seed)
@@ -119,6 +119,7 @@ class ImageTraining:
         """
         self._network.train()
         order = torch.randperm(self._pictures.images, generator=self._generator, device=self._pictures.device)
+        # Nothing waits for the device before the end of the epoch.
         batches = torch.split(order, self._recipe.batch_size or len(order))[: self.steps_per_epoch]
         rows = []
         for batch in batches[: self._recipe.steps - self._step]:

@@ -10,8 +10,6 @@ from typing import Any, Final, Literal, cast
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from samirage.lab.resnet import Block
@@ -100,6 +98,9 @@ class Ranks(AbstractCrew):
             join_batch_norms(network)
         if self._parallel == "ddp":
             return DistributedDataParallel(_laid_out(network))
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard  # slow to import, and of use to few
+
         mesh = init_device_mesh(device.type, (self.size,))
         for block in [module for module in network.modules() if isinstance(module, Block)]:
             fully_shard(block, mesh=mesh)  # so that a rank holds one whole block at a time

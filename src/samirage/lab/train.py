@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any, Final, NoReturn
 
 import torch
@@ -33,6 +34,7 @@ from samirage.lab.loop import ImageTraining
 from samirage.lab.processes import PARALLEL, AbstractCrew, Alone, Ranks, launched
 from samirage.lab.runtime import commit, compute, hardware, usable_device, versions
 
+_INTERRUPTED: Final = 130  # what a shell reports for a program that Ctrl-C ended
 _PATIENCE_S: Final = 15.0  # for torchrun to end the other processes, before they complain as well
 
 
@@ -43,13 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows the name of the module; by default, the process's own arguments.
 
     Returns:
-        The exit code: 0 when all is well, 1 when the training failed, 2 when something given cannot be used.
+        The exit code: 0 when all is well, 1 when the training failed, 2 when something given cannot be used,
+        130 when interrupted.
 
     Example:
         >>> main(["--method", "sam", "--rho", "-1", "--out", "run.nc"])
         2
     """
-    rank, size = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    rank, size = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE")) if launched() else (0, 1)
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parser().parse_args(given)
@@ -59,8 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             time.sleep(_PATIENCE_S)
         print(f"samirage: {error}", file=sys.stderr)
         return 2
+    stop = Event()
     try:
-        compute(partial(_train, options, config, given), threads=config.threads)
+        compute(partial(_train, options, config, given, stop), threads=config.threads, stop=stop)
+    except KeyboardInterrupt:
+        print(f"samirage: {_who(rank, size)}stopped; no result", file=sys.stderr)
+        return _INTERRUPTED
     except UserError as error:
         print(f"samirage: {_who(rank, size)}{error}", file=sys.stderr)
         return 2
@@ -141,7 +148,7 @@ def _config(options: argparse.Namespace, size: int) -> CifarConfig:
     return config
 
 
-def _train(options: argparse.Namespace, config: CifarConfig, given: Sequence[str]) -> None:
+def _train(options: argparse.Namespace, config: CifarConfig, given: Sequence[str], stop: Event) -> None:
     device = usable_device(config.device)
     if device.type == "cuda":
         device = usable_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
@@ -151,6 +158,8 @@ def _train(options: argparse.Namespace, config: CifarConfig, given: Sequence[str
     if launched():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         crew = Ranks(options.parallel)
+    if crew.rank == 0:
+        _require_writable(options.out)  # now, and not after hours of training
     recipe = recipe_of(config, options.method, options.rho, options.seed)
     training = ImageTraining(
         network_of(config, options.seed, device),
@@ -166,8 +175,12 @@ def _train(options: argparse.Namespace, config: CifarConfig, given: Sequence[str
             done = step // training.steps_per_epoch
             print(f"epoch {done} of {config.epochs}: loss {loss:.4g}, test accuracy {100 * accuracy:.2f} %", flush=True)
 
+    def look(passes: int) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+
     begun = time.perf_counter()
-    results = training.run(options.seed, after_epoch=tell).assign(wall_seconds=time.perf_counter() - begun)
+    results = training.run(options.seed, look, tell).assign(wall_seconds=time.perf_counter() - begun)
     attributes = {
         **attributes_of(config, options.method, recipe),
         "processes": crew.size,
@@ -184,6 +197,12 @@ def _train(options: argparse.Namespace, config: CifarConfig, given: Sequence[str
     if launched():
         distributed.barrier()
         distributed.destroy_process_group()
+
+
+def _require_writable(path: Path) -> None:
+    with whole_file(path.with_name(f"{path.name}.trial")) as temporary:
+        temporary.touch()
+    path.with_name(f"{path.name}.trial").unlink()
 
 
 def _write(results: xr.Dataset, path: Path) -> None:

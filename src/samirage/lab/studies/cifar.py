@@ -20,7 +20,7 @@ from samirage.lab.cifar import (
 )
 from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
 from samirage.lab.comparison import Runs, accuracy, hits, joined, pick
-from samirage.lab.loop import ImageTraining
+from samirage.lab.loop import LONGEST_WINDOW, ImageTraining
 from samirage.lab.reading import GRAD_NORM, HALLUCINATED, Measure, Reading
 from samirage.lab.study import AbstractSeededStudy, Cell, without_own
 
@@ -117,7 +117,7 @@ class CifarStudy(AbstractSeededStudy[CifarConfig]):
             labels=_LABELS,
             findings=tuple(_told(runs)),
             caption=f"ResNet-18 of width {config.width}, {about}, {config.epochs} epochs, batches of "
-            f"{config.batch_size}. ρ = 0 is plain SGD.",
+            f"{config.batch_size}. ρ = 0 is plain SGD. A diagnosis is about at most {LONGEST_WINDOW:,} steps.",
         )
 
     def claims(self, results: Mapping[str, xr.Dataset], command: str) -> list[Claim]:
@@ -187,18 +187,25 @@ def _best(line: Mapping[str | float, xr.Dataset]) -> float:
 
 
 def _told(runs: Runs) -> list[str]:
-    """Tell mean and standard deviation of every method where it is best, and where SAM alone ended."""
-    told = []
+    """Tell mean and standard deviation of every method, where it is best and everywhere, and where SAM alone ended."""
+    best, everywhere = [], []
     for method, label in _NAMES.items():
         line = pick(runs, PANEL, method)
         if line:
-            best = _best(line)
-            values = 100 * accuracy(line[best])
-            spread = f" ± {float(values.std(ddof=1)):.2f}" if values.size > 1 else ""
-            at = f" at ρ = {best:g}" if best else ""
-            told.append(f"{label} {float(values.mean()):.2f}{spread} %{at}")
+            top = _best(line)
+            best.append(f"{label} {_mean_and_spread(line[top])} %" + (f" at ρ = {top:g}" if top else ""))
+        if line and method != "sgd":
+            by_radius = (f"{_mean_and_spread(line[x])} ({x:g})" for x in sorted(line, key=float))
+            everywhere.append(f"{label} {', '.join(by_radius)}")
     k, n = hits(list(pick(runs, PANEL, "sam").values()))
     return [
-        f"Test accuracy at the best radius of each, mean ± standard deviation over the seeds: {'; '.join(told)}.",
+        f"Test accuracy at the best radius of each, mean ± standard deviation over the seeds: {'; '.join(best)}.",
+        f"The same in percent at every radius (in brackets): {'; '.join(everywhere)}.",
         f"SAM alone ended at a hallucinated point in {k} of {n} networks, over all radii.",
     ]
+
+
+def _mean_and_spread(run: xr.Dataset) -> str:
+    values = 100 * accuracy(run)
+    spread = f" ± {float(values.std(ddof=1)):.2f}" if values.size > 1 else ""
+    return f"{float(values.mean()):.2f}{spread}"
