@@ -1,6 +1,6 @@
 """Surfaces to turn: f and f^SAM side by side, as data for plotly in the page.
 
-The page brings plotly.js along, once and compressed (`samirage.report.scripts`), because it must work without a network.
+The page brings plotly.js along, once and compressed (`samirage.report.scripts`): it must work without a network.
 """
 
 from collections.abc import Sequence
