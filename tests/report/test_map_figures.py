@@ -112,7 +112,9 @@ def test_surfaces_share_their_scale_and_hold_the_values_of_the_slice(found: xr.D
 @pytest.mark.parametrize(("suffix", "begins"), [(".pdf", b"%PDF"), (".svg", b"<?xml"), (".png", b"\x89PNG")])
 def test_a_slice_is_saved_for_print(found: xr.Dataset, tmp_path, suffix: str, begins: bytes) -> None:
     save_slice(found, tmp_path / f"slice{suffix}")
-    assert (tmp_path / f"slice{suffix}").read_bytes().startswith(begins)
+    content = (tmp_path / f"slice{suffix}").read_bytes()
+    assert content.startswith(begins)
+    assert b"series" not in content  # which is for the page
 
 
 def test_other_formats_are_refused(found: xr.Dataset, tmp_path) -> None:

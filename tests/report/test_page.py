@@ -1,10 +1,14 @@
 """The page: what it says, that it is whole and self-contained, and what is said when the run folder is not usable."""
 
+import base64
+import gzip
+import hashlib
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from synthetic_run import COMMAND, make_cell, make_folder
@@ -54,6 +58,39 @@ def test_the_page_needs_nothing_outside_itself(page: Path, outline: Outline) -> 
     for reference in outline.references:
         assert reference.startswith(("#", "data:", "../cells/mnist/")) or reference in DOCUMENTS, reference
     assert page.stat().st_size < 4_000_000
+
+
+def test_studies_with_surfaces_carry_the_library_once_and_compressed(stored_page: Path) -> None:
+    html = stored_page.read_text(encoding="utf-8")
+    (packed,) = re.findall(r'id="plotting-library">([^<]+)<', html)
+    library = gzip.decompress(base64.b64decode(packed))
+    assert b"plotly.js v" in library[:200]
+    assert f"'sha256-{base64.b64encode(hashlib.sha256(library).digest()).decode()}'" in html.partition("<style>")[0]
+    assert len(packed) < 2_000_000
+    assert len(html.encode()) - len(packed) < 1_000_000  # three studies, among them that with the most drawn in it
+
+
+def test_every_script_is_known_to_the_policy_and_nothing_else_may_run(stored_page: Path) -> None:
+    html = stored_page.read_text(encoding="utf-8")
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    allowed = set(rules["script-src"].split())
+    assert all(source.startswith("'sha256-") for source in allowed)
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    hashes = {f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts}
+    assert hashes < allowed
+    assert len(allowed) == len(scripts) + 1  # that of the library
+
+
+def test_a_packed_study_links_its_one_file(stored_page: Path) -> None:
+    outline = Outline(stored_page.read_text(encoding="utf-8"))
+    files = {reference for reference in outline.references if reference.startswith("../cells/")}
+    assert "../cells/batch.nc" in files
+    assert {unquote(file) for file in files} == {
+        f"../{path.relative_to(stored_page.parents[1])}" for path in stored_page.parents[1].rglob("*.nc")
+    }
+    assert "guard not finished" in outline.text
 
 
 def test_links_lead_to_the_raw_results(page: Path, outline: Outline) -> None:

@@ -60,20 +60,27 @@ def test_a_clip_stays_where_it_was() -> None:
     assert re.search(rf'<g clip-path="url\(#{name}\)"><use href="#\w+" x="1" y="2" class="\w+" /></g>', shared.html)
 
 
-def test_definitions_are_not_made_of_references() -> None:
-    marker = f'<defs><path id="p-m" d="M0 0{LINE}" style="{RED}" /></defs>'
-    shared = share(Markup(drawing(marker, '<use href="#p-m" x="1" y="1" />') + drawing(path(1, 1), path(2, 2))))
-    definition = re.search(r'<defs><path id="(\w+)" d="M0 0', shared.html)
-    assert definition
-    assert f'<use href="#{definition[1]}" x="1" y="1" />' in shared.html
+def test_markers_are_defined_once_for_all_drawings() -> None:
+    def marked(name: str, style: str = RED) -> str:
+        return drawing(
+            f'<defs><path id="{name}" d="M0 0{LINE}" style="{style}" /></defs><use href="#{name}" x="1" y="1" />'
+        )
+
+    shared = share(Markup(marked("a-m") + marked("b-m") + marked("c-m", BLUE)))
+    defined = dict(re.findall(r'<path id="(\w+)" d="M0 0[^"]*" class="(\w+)"/>', shared.sprite))
+    used = re.findall(r'<use href="#(\w+)" x="1" y="1" />', shared.html)
+    looks = dict(re.findall(r"\.(_\w+)\{([^}]*)\}", shared.css))
+    assert [looks[defined[name]] for name in used] == [RED, RED, BLUE]
+    assert len(defined) == 2
+    assert "<defs>" not in shared.html
 
 
 def test_names_are_unique_on_the_page() -> None:
-    one = '<defs><path id="a-m" d="M0 0l1 1" /></defs><use href="#a-m" x="1" y="1" />'
-    shared = share(Markup(drawing(one, path(1, 1)) + drawing(one.replace("a-m", "b-m"), path(2, 2))))
+    one = '<defs><clipPath id="a-c"><rect /></clipPath></defs>' + path(1, 1, RED, ' clip-path="url(#a-c)"')
+    shared = share(Markup(drawing(one, path(1, 1)) + drawing(one.replace("a-c", "b-c"), path(2, 2))))
     ids = re.findall(r' id="([^"]+)"', shared.html + shared.sprite)
     assert len(ids) == len(set(ids)) == 3
-    assert set(re.findall(r'href="#([^"]+)"', shared.html)) == set(ids)
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', shared.html)) == set(ids)
 
 
 def test_a_page_without_drawings_stays_as_it_is() -> None:

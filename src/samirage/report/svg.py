@@ -36,7 +36,8 @@ def to_inline_svg(
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     root = ElementTree.fromstring(buffer.getvalue())
-    referenced = set(re.findall(r"#([\w-]+)", " ".join(v for e in root.iter() for v in e.attrib.values())))
+    named = " ".join(v for e in root.iter() for name, v in e.attrib.items() if name != "d" and "#" in v)
+    referenced = set(re.findall(r"#([\w-]+)", named))
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag.endswith("}metadata"):
@@ -95,7 +96,8 @@ def _rewrite_attributes(
         if name == "id":
             value = f"{prefix}-{value}"
         elif name == "d":
-            value = compact_path(value)
+            attributes[name] = compact_path(value)  # in which there are no colours and no references
+            continue
         elif name in {"x", "y"} and element.tag in {"use", "text"}:
             value = f"{float(value):.1f}".removesuffix(".0")
         elif name == "transform" and value.startswith("rotate(-0 "):

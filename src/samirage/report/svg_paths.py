@@ -1,6 +1,7 @@
 """Outlines as SVG writes them, in few characters."""
 
 import re
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -122,6 +123,7 @@ def _written(numbers: list[int], decimals: int = 1) -> str:
     )
 
 
+@lru_cache(maxsize=1 << 14)
 def _number(number: int, decimals: int) -> str:
     sign, size = ("-", -number) if number < 0 else ("", number)
     whole, part = divmod(size, 10**decimals)

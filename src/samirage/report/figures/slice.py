@@ -10,6 +10,7 @@ from samirage.files import whole_file
 from samirage.report.figures.maps import Panel, maps_figure
 from samirage.report.figures.profile import profile_figure
 from samirage.report.figures.style import styled
+from samirage.report.figures.switching import forget_names
 
 _DPI = 200
 
@@ -48,4 +49,5 @@ def save_slice(found: xr.Dataset, path: Path) -> None:
     figure = slice_figure(found)
     figure.set_facecolor("white")
     with whole_file(path) as temporary:
+        forget_names(figure)
         figure.savefig(temporary, format=path.suffix[1:], dpi=_DPI, facecolor="white")

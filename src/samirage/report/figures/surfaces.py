@@ -1,7 +1,6 @@
 """Surfaces to turn: f and f^SAM side by side, as data for plotly in the page.
 
-The page brings plotly.js along, once. plotly's Python package carries its whole bundle alone (4.8 MB), and no smaller
-one; it is taken as it is, because the page must work without a network.
+The page brings plotly.js along, once and compressed (`samirage.report.scripts`): it must work without a network.
 """
 
 from collections.abc import Sequence

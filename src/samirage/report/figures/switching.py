@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 
 def name_drawn(artist: Artist, *, series: str = "", legend: str = "", points: Sequence[str] = ()) -> None:
@@ -49,6 +50,19 @@ def switchable(figure: Figure, entries: Sequence[str | tuple[str, ...]]) -> None
             fitting = [name for name in owners if label == name or label.startswith(f"{name} ")]
             if fitting:
                 name_drawn(artist, series=owners[max(fitting, key=len)])
+
+
+def forget_names(figure: Figure) -> None:
+    """Take back all such names, for a file that no page reads.
+
+    Args:
+        figure: The figure.
+    """
+    drawn = figure.findobj()
+    boxes = [text.get_bbox_patch() for text in drawn if isinstance(text, Text)]  # which no text counts among its parts
+    for artist in [*drawn, *(box for box in boxes if box is not None)]:
+        if (artist.get_gid() or "").startswith("{"):
+            artist.set_gid(None)
 
 
 def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
