@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_numbers_are_those_of_the_stored_run():
     script = [sys.executable, str(ROOT / "scripts" / "update_pages.py"), "--check"]
-    checked = subprocess.run(script, capture_output=True, text=True, check=False, timeout=120)
+    checked = subprocess.run(script, capture_output=True, text=True, check=False, timeout=600)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
