@@ -8,7 +8,7 @@ comes from `results/laptop` alone, and shows the studies that are stored there, 
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -78,8 +78,12 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def main() -> int:
-    """Renew or check the pages and pictures."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Renew or check the pages and pictures.
+
+    Args:
+        arguments: Of the command line; None for those of this process.
+    """
     renewed = pictures()
     for path in pages():
         text = path.read_text(encoding="utf-8")
@@ -87,7 +91,7 @@ def main() -> int:
             renewed[path] = updated(text)
     stale = [path for path, text in renewed.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     left = sorted(set(FIGURES.glob("*.svg")) - set(renewed))
-    if "--check" in sys.argv[1:]:
+    if "--check" in (sys.argv[1:] if arguments is None else arguments):
         for path in [*stale, *left]:
             print(f"{path.relative_to(ROOT)} is out of date: run scripts/update_pages.py")
         return 1 if stale or left else 0

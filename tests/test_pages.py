@@ -40,6 +40,24 @@ def test_a_number_from_nowhere_is_found(page, planted):
     assert unsourced(pages | {page: pages[page] + f"\nSAM reaches {planted}.\n"}).keys() == {page}
 
 
+def test_pages_and_pictures_are_what_the_script_writes(capsys):
+    code = update_pages.main(["--check"])
+    assert code == 0, capsys.readouterr().out
+
+
+def test_a_page_that_was_edited_by_hand_is_stale(monkeypatch, tmp_path, capsys):
+    page = (update_pages.ROOT / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "README.md").write_text(page.replace("89.2", "91.2"), encoding="utf-8")
+    monkeypatch.setattr(update_pages, "ROOT", tmp_path)
+    monkeypatch.setattr(update_pages, "FIGURES", tmp_path / "docs" / "figures")
+    monkeypatch.setattr(update_pages, "pictures", dict)
+    assert update_pages.main(["--check"]) == 1
+    assert capsys.readouterr().out == "README.md is out of date: run scripts/update_pages.py\n"
+    (tmp_path / "docs").mkdir()
+    assert update_pages.main([]) == 0
+    assert update_pages.main(["--check"]) == 0
+
+
 def test_a_number_in_a_block_is_renewed():
     name = "caveats.md"
     page = texts()[name]
