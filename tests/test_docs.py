@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from samirage import cli
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 RUN = (
@@ -24,6 +26,7 @@ RUN = (
     "points.md",
     "adding-a-study.md",
 )
+OTHER_COMMANDS = {"adding-a-study.md", "howto-sweeps.md"}  # a study of that page only; launchers
 
 
 @pytest.mark.parametrize("page", RUN)
@@ -34,6 +37,15 @@ def test_code_blocks_run_one_after_the_other(page, tmp_path, monkeypatch):
     names = {"__name__": page}
     for block in blocks:
         exec(compile(block, page, "exec"), names)  # each goes on from the one before, as a reader would
+
+
+def test_commands_are_understood():
+    pages = [path for path in DOCS.glob("*.md") if path.name not in OTHER_COMMANDS]
+    blocks = [block for path in pages for block in re.findall(r"^```\n(.*?)^```", path.read_text("utf-8"), re.M | re.S)]
+    commands = [line for block in blocks for line in re.findall(r"^samirage (.+?)(?:\s+#.*)?$", block, re.MULTILINE)]
+    assert len(commands) >= 5
+    for command in commands:
+        assert cli._parser().parse_args(command.split()).run
 
 
 def build(docs, site):

@@ -47,5 +47,7 @@ def runs_block() -> list[str]:
             str(config.get("steps", "–")),
             str(len(manifest["seeds"])) if manifest["seeds"] else "–",
             manifest["started"][:10],
+            manifest["versions"]["torch"],
+            f"`{manifest['command']}`",
         ])  # fmt: skip
-    return table(["study", "scale", "training images", "steps", "seeds", "date"], rows)
+    return table(["study", "scale", "training images", "steps", "seeds", "date", "torch", "command"], rows)

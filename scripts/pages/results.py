@@ -5,7 +5,7 @@ from collections import Counter
 from html import unescape
 from typing import Final
 
-from pages.stored import FOLDER, expected, finished, measured, section, table
+from pages.stored import FOLDER, expected, finished, measured, origin, section, table
 from samirage.lab.claims import Claim, Verdict
 from samirage.report.figures.style import PALETTE
 from samirage.report.sections.section import Drawing, FigureBlock
@@ -58,7 +58,7 @@ def standalone(svg: str, width: int) -> str:
 
 def headline_block() -> list[str]:
     """Return what study `mnist` found, in plain words."""
-    return ["\n\n".join(section("mnist").headline[1:])]
+    return ["\n\n".join(section("mnist").headline[1:]), "", f"({origin('mnist')})"]
 
 
 def usual_block() -> list[str]:
