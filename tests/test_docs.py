@@ -41,7 +41,12 @@ def test_code_blocks_run_one_after_the_other(page, tmp_path, monkeypatch):
 
 def test_commands_are_understood():
     pages = [path for path in DOCS.glob("*.md") if path.name not in OTHER_COMMANDS]
-    blocks = [block for path in pages for block in re.findall(r"^```\n(.*?)^```", path.read_text("utf-8"), re.M | re.S)]
+    fences = [
+        fence
+        for path in pages
+        for fence in re.findall(r"^```(\w*)\n(.*?)^```$", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    ]
+    blocks = [block for language, block in fences if not language]
     commands = [line for block in blocks for line in re.findall(r"^samirage (.+?)(?:\s+#.*)?$", block, re.MULTILINE)]
     assert len(commands) >= 5
     for command in commands:
