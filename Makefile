@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help .venv demo test bench clean
+.PHONY: help .venv demo test bench docs clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "samirage needs Python 3.11 or newer, and '$(PYTHON)' is $$("$(PYTHON)" -V 2>&1): name another one with: make PYTHON=python3.12"; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --editable '.[lab,ray,proof,lightning,transformers,accelerate,bench,dev]' --constraint constraints.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --editable '.[lab,ray,proof,lightning,transformers,accelerate,bench,docs,dev]' --constraint constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## Train SAM on MNIST until it hallucinates, and show it on a page
@@ -39,6 +39,9 @@ bench: $(STAMP)  ## Measure engine, optimizer, guard and monitor, slices and cur
 	$(BIN)/python benchmarks/landscape.py
 	$(BIN)/python benchmarks/curvature.py
 
+docs: $(STAMP)  ## Build the documentation site into site/, which needs no network to be read
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:  ## Remove what make and the tools made, but no run in runs/
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 	find src tests scripts benchmarks examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

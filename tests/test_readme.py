@@ -1,19 +1,11 @@
-"""The README says what the stored run says, and its commands exist."""
+"""The README's commands and links exist; its numbers are held to the stored run by `test_pages.py`."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from samirage import cli
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def test_numbers_are_those_of_the_stored_run():
-    script = [sys.executable, str(ROOT / "scripts" / "update_pages.py"), "--check"]
-    checked = subprocess.run(script, capture_output=True, text=True, check=False, timeout=120)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_commands_are_understood():

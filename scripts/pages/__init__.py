@@ -1,0 +1,1 @@
+"""What README and documentation say of the stored runs: text and pictures, made from the run folder alone."""
