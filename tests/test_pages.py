@@ -94,7 +94,7 @@ class Fresh(BatchStudy):
 def fresh(tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("fresh"))
     study = Fresh.create("smoke", {"threads": 1, "steps": 20}, None)
-    assert not reproduce(study, folder, command="samirage reproduce fresh --scale smoke")
+    assert not reproduce([study], folder, command="samirage reproduce fresh --scale smoke")
     return folder
 
 
