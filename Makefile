@@ -32,7 +32,7 @@ test: $(STAMP)  ## Lint, types, layers and all tests
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile  # a file at a time, for tests share what its fixtures make
 
 bench: $(STAMP)  ## Measure engine, optimizer, guard and monitor, slices and curvature, against others where there are any
 	$(BIN)/python benchmarks/run.py

@@ -26,7 +26,7 @@ RUN = (
     "points.md",
     "adding-a-study.md",
 )
-OTHER_COMMANDS = {"adding-a-study.md", "howto-sweeps.md"}  # a study of that page only; launchers
+OTHER_COMMANDS = {"adding-a-study.md"}  # a study of that page only
 
 
 @pytest.mark.parametrize("page", RUN)
