@@ -92,7 +92,7 @@ class ArchStudy(AbstractComparison):
                     Relation.AT_LEAST, -0.03, margin, command,
                 ),
                 share_claim(
-                    f"{panel}: with it, no network of any kind ends at a hallucinated point",
+                    f"{panel}: with a guard and a decaying radius no network of any kind ends at a hallucinated point",
                     Relation.AT_MOST, 0.0, np.concatenate([run["hallucinated"] for run in ours.values()]), command,
                 ),
             ]  # fmt: skip

@@ -127,7 +127,8 @@ class SmallRhoStudy(AbstractComparison):
                     Relation.AT_MOST, 0.0, _flags(small, "mirage_in_reach"), command,
                 ),
                 share_claim(
-                    f"{panel}: at radii of 10 and more it does at some time, at least for nine runs in ten",
+                    f"{panel}: at radii of 10 and more the shifted gradient vanishes within ρ at some time, at least "
+                    "for nine runs in ten",
                     Relation.AT_LEAST, 0.9, _flags(large, "mirage_in_reach"), command,
                 ),
             ]  # fmt: skip
