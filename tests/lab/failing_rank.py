@@ -10,8 +10,9 @@ def no_memory(*_):
     raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore lines")
 
 
-if os.environ["RANK"] == "1":
-    train.pictures_of = no_memory
-code = train.main()
-sys.stderr.flush()
-os._exit(code)
+if __name__ == "__main__":
+    if os.environ["RANK"] == "1":
+        train.pictures_of = no_memory
+    code = train.main()
+    sys.stderr.flush()
+    os._exit(code)

@@ -213,11 +213,11 @@ def test_where_no_study_is_named_it_is_left_out_if_its_data_are_missing(tmp_path
 
 def test_a_run_is_stored_taken_up_and_drawn_by_the_page(tmp_path):
     one, folder = study(seeds=1, rhos=(0.8,)), RunFolder(tmp_path / "run")
-    assert reproduce(one, folder, command="command") == []
+    assert reproduce([one], folder, command="command") == []
     assert folder.finished("cifar") == [cell.name for cell in one.cells()]
     stored = folder.read_cell("cifar", "rho0.8-guard-seed0")
     (tmp_path / "run" / "cells" / "cifar" / "rho0.8-guard-seed0.nc").unlink()
-    assert reproduce(one, folder, command="command") == []
+    assert reproduce([one], folder, command="command") == []
     again = folder.read_cell("cifar", "rho0.8-guard-seed0")
     assert again.drop_vars("wall_seconds").identical(stored.drop_vars("wall_seconds"))
     section = comparison.build(folder, "cifar")

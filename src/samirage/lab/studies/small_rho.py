@@ -104,13 +104,13 @@ class SmallRhoStudy(AbstractComparison):
             axis="Perturbation radius ρ",
             scale="log",
             measures=(
-                Measure("nearest_mirage", "Least distance at which g⁺ vanishes", scale="log"),
-                Measure("mirage_in_reach", "Looks with g⁺ vanishing within ρ (%)", factor=100.0, full=True),
+                Measure("nearest_mirage", "Least distance to g⁺ ≈ 0", scale="log"),
+                Measure("mirage_in_reach", "g⁺ ≈ 0 within ρ (%)", factor=100.0, full=True),
                 ACCURACY,
             ),
             findings=tuple(findings),
             caption="At several steps of every run, the loss is looked at along the gradient, at distances of up to "
-            "100. The shifted gradient g⁺ counts as vanishing below a tenth of the gradient's norm.",
+            "100. g⁺ ≈ 0: the norm of the shifted gradient is below a tenth of the gradient's.",
         )
 
     def claims_of(self, runs: Runs, command: str) -> list[Claim]:
