@@ -3,7 +3,7 @@
 Usage: update_pages.py [--check]. With --check nothing is written, and the exit code is 1 when something is stale.
 
 A block stands between `<!-- results: NAME, written by scripts/update_pages.py -->` and `<!-- end of results -->`. It
-comes from `results/laptop` alone, and shows the studies that are stored there, whichever they are.
+comes from `results/laptop` alone (that on sweeps from `results/sweep`), and shows what is stored there, whatever it is.
 """
 
 import re
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from pages import caveats, choosing, remedies, results
+from pages import caveats, choosing, remedies, results, sweeps
 from pages.stored import FOLDER, ROOT
 from samirage.report.sections.mnist import summary_svg
 
@@ -33,6 +33,7 @@ BLOCKS: Final[dict[str, Callable[[], list[str]]]] = {
     "fails": caveats.fails_block,
     "not-comparable": caveats.not_comparable_block,
     "runs": caveats.runs_block,
+    "sweeps": sweeps.sweeps_block,
 }
 FIGURES: Final = ROOT / "docs" / "figures"
 _BLOCK: Final = re.compile(
