@@ -333,6 +333,15 @@ def worst_of(line: Mapping[str | float, xr.Dataset]) -> tuple[str | float, xr.Da
     return min(line.items(), key=lambda item: float(accuracy(item[1]).mean()))
 
 
+def best_of(line: Mapping[str | float, xr.Dataset]) -> tuple[str | float, xr.Dataset]:
+    """Return the place on a line where the mean test accuracy is highest, and the run there.
+
+    Args:
+        line: The runs, by their place on the axis; at least one.
+    """
+    return max(line.items(), key=lambda item: float(accuracy(item[1]).mean()))
+
+
 def worst_told(runs: Runs, panel: str, labels: Mapping[str, str]) -> str:
     """Say how the methods of a panel do, each at the radius that is worst for it.
 

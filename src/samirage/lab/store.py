@@ -206,7 +206,7 @@ class RunFolder:
             cell: Name of the cell.
             dataset: Its results, with labelled dimensions.
         """
-        _write_dataset(self._cell_path(study, cell), dataset)
+        write_dataset(self._cell_path(study, cell), dataset)
 
     def write_packed(self, study: str, cells: Mapping[str, xr.Dataset]) -> None:
         """Write what cells hold for each seed, all into one file; see `samirage.lab.pack`.
@@ -215,7 +215,7 @@ class RunFolder:
             study: Name of the study.
             cells: The cells by name.
         """
-        _write_dataset(self._packed_path(study), pack(cells))
+        write_dataset(self._packed_path(study), pack(cells))
 
     def remove_leftovers(self, study: str) -> None:
         """Remove what killed processes left half-written among the cells of a study.
@@ -304,7 +304,16 @@ def _read_dataset(path: Path, way_out: str) -> xr.Dataset:
         raise UserError(f"{path} cannot be read ({error}); {way_out}") from None
 
 
-def _write_dataset(path: Path, dataset: xr.Dataset) -> None:
+def write_dataset(path: Path, dataset: xr.Dataset) -> None:
+    """Write a NetCDF file, compressed; it appears whole or not at all.
+
+    Args:
+        path: The file, on a disk or in an object store.
+        dataset: What it is to hold.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
     encoding = {name: {"zlib": True, "complevel": 4, "shuffle": True} for name, v in dataset.items() if v.ndim}
     content = io.BytesIO()  # and not the file: HDF5 reports a full disk in many ways, and knows no object store
     dataset.to_netcdf(content, engine="h5netcdf", encoding=encoding)

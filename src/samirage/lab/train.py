@@ -21,10 +21,9 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import torch
-import xarray as xr
 from torch import distributed
 
 from samirage.errors import UserError
@@ -33,6 +32,7 @@ from samirage.lab.cifar import METHODS, SCALES, CifarConfig, attributes_of, netw
 from samirage.lab.loop import ImageTraining
 from samirage.lab.processes import PARALLEL, AbstractCrew, Alone, Ranks, launched
 from samirage.lab.runtime import commit, compute, hardware, usable_device, versions
+from samirage.lab.store import write_dataset
 
 _INTERRUPTED: Final = 130  # what a shell reports for a program that Ctrl-C ended
 _PATIENCE_S: Final = 15.0  # for torchrun to end the other processes, before they complain as well
@@ -192,7 +192,7 @@ def _train(options: argparse.Namespace, config: CifarConfig, given: Sequence[str
         "command": shlex.join(["samirage.lab.train", *given]),
     }
     if crew.rank == 0:
-        _write(results.assign_attrs(attributes), options.out)
+        write_dataset(options.out, results.assign_attrs(attributes))
         print(f"The results: {options.out.resolve()}", flush=True)
     if launched():
         distributed.barrier()
@@ -203,12 +203,6 @@ def _require_writable(path: Path) -> None:
     with whole_file(path.with_name(f"{path.name}.trial")) as temporary:
         temporary.touch()
     path.with_name(f"{path.name}.trial").unlink()
-
-
-def _write(results: xr.Dataset, path: Path) -> None:
-    encoding: dict[Any, Any] = {name: {"zlib": True, "complevel": 4} for name, v in results.items() if v.ndim}
-    with whole_file(path) as temporary:
-        results.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from samirage.lab.cifar import (
     settings,
 )
 from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
-from samirage.lab.comparison import Runs, accuracy, hits, joined, pick
+from samirage.lab.comparison import Runs, accuracy, best_of, hits, joined, pick
 from samirage.lab.loop import LONGEST_WINDOW, ImageTraining
 from samirage.lab.reading import GRAD_NORM, HALLUCINATED, Measure, Reading
 from samirage.lab.study import AbstractSeededStudy, Cell, without_own
@@ -135,7 +135,7 @@ class CifarStudy(AbstractSeededStudy[CifarConfig]):
                     "point", Relation.EQUAL_WITHIN, expected, values, command, tolerance=1.0, unit="%",
                 )
             )  # fmt: skip
-        best = {method: _best(line) for method, line in lines.items() if line}
+        best = {method: float(best_of(line)[0]) for method, line in lines.items() if line}
         # A peak has something on both sides.
         around = {float(x) > _PEAK for x in lines["sam"] if x != _PEAK} == {False, True}
         peak = [best["sam"]] if around else nothing
@@ -182,17 +182,13 @@ class CifarStudy(AbstractSeededStudy[CifarConfig]):
         ]  # fmt: skip
 
 
-def _best(line: Mapping[str | float, xr.Dataset]) -> float:
-    return float(max(line, key=lambda x: float(accuracy(line[x]).mean())))
-
-
 def _told(runs: Runs) -> list[str]:
     """Tell mean and standard deviation of every method, where it is best and everywhere, and where SAM alone ended."""
     best, everywhere = [], []
     for method, label in _NAMES.items():
         line = pick(runs, PANEL, method)
         if line:
-            top = _best(line)
+            top = float(best_of(line)[0])
             best.append(f"{label} {_mean_and_spread(line[top])} %" + (f" at ρ = {top:g}" if top else ""))
         if line and method != "sgd":
             by_radius = (f"{_mean_and_spread(line[x])} ({x:g})" for x in sorted(line, key=float))

@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
-from samirage.lab.comparison import AbstractComparison, Case, Runs, accuracy, hits, percent, pick
+from samirage.lab.comparison import AbstractComparison, Case, Runs, accuracy, best_of, hits, percent, pick
 from samirage.lab.reading import ACCURACY, HALLUCINATED, Reading
 from samirage.sam import WarmStart
 
@@ -40,7 +40,7 @@ class SwitchStudy(AbstractComparison):
         findings = []
         for panel in dict.fromkeys(key[0] for key in runs):
             line = pick(runs, panel, "switch")
-            best = max(line, key=lambda x: float(accuracy(line[x]).mean()))
+            best, _ = best_of(line)
             k, n = hits(list(line.values()))
             told = (
                 f"{panel}: without a guard the best switch point is {best} ({percent(line[best])} % test accuracy); "
@@ -72,7 +72,7 @@ class SwitchStudy(AbstractComparison):
             line, guarded = pick(runs, panel, "switch"), pick(runs, panel, "guard+switch")
             if not {"0%", "10%", _CRITERION} <= set(line):
                 continue
-            best = max(line, key=lambda x: float(accuracy(line[x]).mean()))
+            best, _ = best_of(line)
             claims += [
                 mean_claim(
                     f"{panel}: a warm start of 10 % is not below SAM alone in mean test accuracy by more than 0.01",
