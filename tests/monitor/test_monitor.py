@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from accelerator import Accelerator, Waited, introduce
+from support.accelerator import Accelerator, Waited, introduce
 from problems import BASES, Cubic, CubicOnDevice, every_style, take
 from runs import RING, go_on, hallucinated, point, run
 

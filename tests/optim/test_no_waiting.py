@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from accelerator import DEVICE, Accelerator, OnDevice, Waited, introduce, on_host, to_device
+from support.accelerator import DEVICE, Accelerator, OnDevice, Waited, introduce, on_host, to_device
 from problems import Cubic, CubicOnDevice, every_style, take
 from torch import nn
 

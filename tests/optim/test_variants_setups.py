@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from accelerator import Accelerator, introduce, on_host
+from support.accelerator import Accelerator, introduce, on_host
 from problems import STYLES, Cubic, CubicOnDevice, every_style, take
 from test_variants import KEPT, VARIANTS, ByHand, K, named_groups
 
