@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from support.accelerator import OnDevice, on_host
 
 BASES = {

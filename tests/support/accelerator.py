@@ -5,14 +5,16 @@ Its tensors say that their device is `cuda:0`, so that the code under test takes
 or from the device without `non_blocking`. Tensors of the two sides do not mix, except for single numbers of the host,
 and under `torch.use_deterministic_algorithms` what has no deterministic algorithm on CUDA raises; see `cuda_rules`.
 
-To torch's own code, which cannot be made to believe in a GPU that it was not built for, the device is "meta". So nothing
-is compiled, and autocast leaves all in the precision that it has.
+To torch's own code, which cannot be made to believe in a GPU that it was not built for, the device is "meta". So
+nothing is compiled, and autocast leaves all in the precision that it has.
 """
 
-from functools import wraps
+from contextlib import contextmanager
+from functools import cache, wraps
 
+import pytest
 import torch
-from torch.utils import _pytree as pytree
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 
 from support.cuda_rules import mixes, reads, refuse
@@ -57,16 +59,16 @@ class OnDevice(torch.Tensor):
 
     def to(self, *args, copy=False, **kwargs):
         device, dtype, non_blocking, memory_format = torch._C._nn._parse_to(*args, **kwargs)
-        if memory_format is not None:
-            kwargs = {"memory_format": memory_format}
-        else:
-            kwargs = {}
+        kwargs = {} if memory_format is None else {"memory_format": memory_format}
         if not is_device(device):
             return super().to(device, dtype, non_blocking, copy, **kwargs)
         return super().to(dtype or self.dtype, non_blocking, copy, **kwargs)
 
     def cuda(self, *args, **kwargs):
         return self
+
+    def tolist(self):
+        return self.cpu().tolist()
 
     def __setitem__(self, index, value):
         """Assign as on CUDA, where a number is first put into the memory of the host."""
@@ -84,6 +86,30 @@ class OnDevice(torch.Tensor):
         return _run(func, args, kwargs or {})
 
 
+class _AsMeta(TorchFunctionMode):
+    """Names the device to torch's own code as it can take it."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if is_device(kwargs.get("device")):
+            if func is torch.as_tensor:
+                return func(*args, **{**kwargs, "device": None}).to("meta")
+            if func is torch.tensor:  # would make a tensor of the true meta device, without numbers
+                moved = func(*args, **{**kwargs, "device": None, "requires_grad": False}).to("meta")
+                return moved.requires_grad_(kwargs.get("requires_grad", False))
+            kwargs = {**kwargs, "device": "meta"}
+        if func is torch.Tensor.cuda:
+            return args[0].to("meta", **kwargs)
+        if (
+            func is torch.Tensor.to
+            and len(args) > 1
+            and isinstance(args[1], (str, torch.device))
+            and is_device(args[1])
+        ):
+            args = (args[0], "meta", *args[2:])
+        return func(*args, **kwargs)
+
+
 class Accelerator(TorchDispatchMode):
     """Fails where the host would wait for the device, unless it `may_wait`; counts how often it does."""
 
@@ -92,24 +118,24 @@ class Accelerator(TorchDispatchMode):
         self.may_wait, self.waits = may_wait, 0
 
     def __enter__(self):
-        # Makes torch.tensor(…, device=…) a copy that can be seen.
-        self._lifts = torch._C._only_lift_cpu_tensors()
-        torch._C._set_only_lift_cpu_tensors(True)
+        self._as_meta = _AsMeta()
+        self._as_meta.__enter__()
         return super().__enter__()
 
     def __exit__(self, *exception):
-        torch._C._set_only_lift_cpu_tensors(self._lifts)
-        return super().__exit__(*exception)
+        super().__exit__(*exception)
+        self._as_meta.__exit__(*exception)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if any(isinstance(a, OnDevice) for a in args) and reads(func, args, kwargs):
             self._wait(f"to read a number: {func}")
-        if func in COPIES:
-            source, target = args[:2][::-1] if func is aten.copy_.default else (args[0], kwargs.get("device"))
-            target = target.device if isinstance(target, torch.Tensor) else source.device if target is None else target
+        if func in COPIES and isinstance(args[0], torch.Tensor):  # and not a number, as vmap has it
+            source, target = (
+                (args[1], args[0].device) if func is aten.copy_.default else (args[0], kwargs.get("device"))
+            )
             later = kwargs.get("non_blocking", False) or (func is aten.copy_.default and args[2:] == (True,))
-            if not later and is_device(source.device) != is_device(target):
+            if not later and target is not None and is_device(source.device) != is_device(target):
                 self._wait(f"to copy from {source.device} to {target}")
         return _run(func, args, kwargs)
 
@@ -120,28 +146,53 @@ class Accelerator(TorchDispatchMode):
 
 
 def _run(func, args, kwargs):
-    tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+    tensors = [*_tensors(args), *_tensors(kwargs.values())]
     here = any(isinstance(t, OnDevice) for t in tensors)
     target = kwargs.get("device")
     to_device = here if target is None else is_device(target)
-    kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
+    if "pin_memory" in kwargs:
+        kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
     if not here and not to_device:
         return func(*args, **kwargs)
     copies = func in COPIES
-    if not copies and mixes(func, args, kwargs, [(t, isinstance(t, OnDevice)) for t in tensors]):
+    if here and not copies and mixes(func, args, [(t, isinstance(t, OnDevice)) for t in tensors]):
         raise RuntimeError(f"Expected all tensors to be on the same device: {func} got tensors on both sides")
     if here:
         refuse(func, args, kwargs)
-    inner_args, inner_kwargs = pytree.tree_map_only(OnDevice, lambda t: t.inner, (args, kwargs))
-    if target is not None:
-        inner_kwargs["device"] = "cpu"
-    result = func(*inner_args, **inner_kwargs)
+    inner = {name: _inner(value) for name, value in kwargs.items()}
+    result = func(*_inner(args), **(inner if target is None else {**inner, "device": "cpu"}))
     if func is aten.copy_.default:
         return args[0]
     if not to_device:
         return result
-    wrapped = pytree.tree_map_only(torch.Tensor, OnDevice, result)
-    return wrapped if copies else return_and_correct_aliasing(func, args, kwargs, wrapped)
+    wrapped = _wrapped(result)
+    return return_and_correct_aliasing(func, args, kwargs, wrapped) if not copies and _aliases(func) else wrapped
+
+
+# torch's own walks through nested arguments take several times as long as all else.
+def _tensors(values):
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)
+
+
+def _inner(value):
+    if isinstance(value, OnDevice):
+        return value.inner
+    return type(value)(map(_inner, value)) if type(value) in {list, tuple} else value
+
+
+def _wrapped(value):
+    if isinstance(value, torch.Tensor):
+        return OnDevice(value)
+    return type(value)(map(_wrapped, value)) if type(value) in {list, tuple} else value
+
+
+@cache
+def _aliases(func):
+    return any(spec.alias_info is not None for spec in (*func._schema.arguments, *func._schema.returns))
 
 
 def to_device(module):
@@ -184,7 +235,23 @@ def introduce(monkeypatch):
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(torch, "Generator", _Generator)
+    # Otherwise a module that changes its precision would set `.data`, past the numbers.
+    monkeypatch.setattr(torch.__future__, "get_overwrite_module_params_on_conversion", lambda: True)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: None)
+
+
+@contextmanager
+def deterministic(workspace=":4096:8"):
+    """Ask torch for deterministic algorithms, with a workspace of cuBLAS; None leaves that to others."""
+    before = torch.are_deterministic_algorithms_enabled()
+    with pytest.MonkeyPatch.context() as patch:
+        if workspace is not None:
+            patch.setenv("CUBLAS_WORKSPACE_CONFIG", workspace)
+        torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
 
 
 def within(mode, call):

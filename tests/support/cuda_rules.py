@@ -5,6 +5,7 @@ Left out: quantized tensors, and `max_pool3d`, whose backward pass has a determi
 """
 
 import os
+from functools import cache
 
 import torch
 
@@ -33,7 +34,7 @@ def reduces_by_product(args, kwargs):
 
 
 def takes_the_maximum(args, kwargs):
-    return argument(7, "mode", 0)(args, kwargs) == 2
+    return argument(8, "mode", 0)(args, kwargs) == 2
 
 
 # Name of the operation: (its name in torch's message, when).
@@ -72,7 +73,7 @@ _NO_DETERMINISTIC = {
     "reflection_pad2d_backward": ("reflection_pad2d_backward_cuda", always),
     "reflection_pad3d_backward": ("reflection_pad3d_backward_cuda", always),
     "_ctc_loss_backward": ("ctc_loss_backward_gpu", always),
-    "_embedding_bag_dense_backward": ("embedding_bag_backward_cuda_max", takes_the_maximum),
+    "_embedding_bag_backward": ("embedding_bag_backward_cuda_max", takes_the_maximum),
     "grid_sampler_2d_backward": ("grid_sampler_2d_backward_cuda", always),
     "grid_sampler_3d_backward": ("grid_sampler_3d_backward_cuda", always),
 }
@@ -81,13 +82,23 @@ _CUBLAS = {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv"}
 _WORKSPACES = {":4096:8", ":16:8"}
 
 
+@cache
+def _name(func):
+    return func._schema.name.partition("::")[2]
+
+
+@cache
+def _overload(func):
+    return func._schema.overload_name.removesuffix("_out").removesuffix("_values")
+
+
 def refuse(func, args, kwargs):
     """Raise what torch raises where CUDA has no algorithm for an operation, or no deterministic one and that is wanted.
 
     Raises:
         RuntimeError: As torch does.
     """
-    base = func._schema.name.partition("::")[2]
+    base = _name(func)
     driver = argument(3, "driver")(args, kwargs) if base == "linalg_lstsq" else None
     if driver not in (None, "gels"):
         raise RuntimeError(f"torch.linalg.lstsq: parameter `driver` should be one of (gels), not {driver}")
@@ -98,8 +109,7 @@ def refuse(func, args, kwargs):
             f"Deterministic behavior was enabled, but {base} uses CuBLAS and is not deterministic because "
             "CUBLAS_WORKSPACE_CONFIG is not :4096:8 or :16:8"
         )
-    overload = func._schema.overload_name.removesuffix("_out").removesuffix("_values")
-    name, when = _NO_DETERMINISTIC.get(f"{base}.{overload}") or _NO_DETERMINISTIC.get(base) or (None, always)
+    name, when = _NO_DETERMINISTIC.get(f"{base}.{_overload(func)}") or _NO_DETERMINISTIC.get(base) or (None, always)
     if name is not None and when(args, kwargs):
         raise RuntimeError(
             f"{name} does not have a deterministic implementation, but you set "
@@ -128,7 +138,7 @@ _READS = {
 
 def reads(func, args, kwargs):
     """Tell whether the host waits for a number, or for how many there are, in an operation on the device."""
-    base = func._schema.name.partition("::")[2]
+    base = _name(func)
     if base in _READS:
         return True
     if base == "repeat_interleave":
@@ -145,18 +155,17 @@ def reads(func, args, kwargs):
 _STRICT = {"cat", "stack", "gather", "scatter", "scatter_", "index_select", "index_copy_", "index_add_", "mm", "mv"}
 
 
-def mixes(func, args, kwargs, sides):
+def mixes(func, args, sides):
     """Tell whether an operation mixes tensors of host and device as CUDA does not allow it.
 
     Args:
         func: The operation.
         args: Its arguments.
-        kwargs: Its keyword arguments.
         sides: All tensors among them, each with whether it is on the device.
     """
-    base = func._schema.name.partition("::")[2]
-    if all(on_device for _, on_device in sides) or not any(on_device for _, on_device in sides):
+    if all(on_device for _, on_device in sides):
         return False
+    base = _name(func)
     if base in ("index", "index_put", "index_put_", "_index_put_impl_"):  # indices may lie on the host
         at = [args[0], *args[2:3]] if base != "index" else [args[0]]
         others = {id(i) for i in args[1] if i is not None}
