@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from accelerator import OnDevice, on_host
+
+from support.accelerator import OnDevice, on_host
 
 BASES = {
     "sgd": lambda groups, **kw: torch.optim.SGD(groups, lr=0.01, momentum=0.9, weight_decay=0.01, **kw),

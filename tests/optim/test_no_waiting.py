@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from accelerator import DEVICE, Accelerator, OnDevice, Waited, introduce, on_host, to_device
 from problems import Cubic, CubicOnDevice, every_style, take
 from torch import nn
 
 from samirage import SAM, Guard, WarmStart
+from support.accelerator import DEVICE, Accelerator, OnDevice, Waited, deterministic, introduce, on_host, to_device
 
 BASES = {
     "sgd": lambda groups, **way: torch.optim.SGD(groups, lr=0.01, momentum=0.9, weight_decay=0.01, **way),
@@ -23,32 +23,8 @@ every_way = pytest.mark.parametrize(
 @pytest.fixture(autouse=True)
 def _device(monkeypatch):
     introduce(monkeypatch)
-
-
-@pytest.mark.parametrize(
-    "wait",
-    [
-        lambda x: x.item(),
-        lambda x: bool(x > 0),
-        lambda x: float(x),
-        lambda x: x.cpu(),
-        lambda x: x + torch.tensor(1.0, device=DEVICE),
-        lambda x: torch.zeros(()).copy_(x),
-        lambda x: x.copy_(torch.zeros(())),
-        lambda x: x.nonzero(),
-        lambda x: torch.equal(x, x),
-    ],
-)
-def test_the_pretended_device_notices_who_waits(wait):
-    x = OnDevice(torch.ones(()))
-    with Accelerator(), pytest.raises(Waited, match="the host waits to"):
-        wait(x)
-
-
-def test_the_pretended_device_keeps_the_sides_apart():
-    x = OnDevice(torch.ones(2))
-    with Accelerator(), pytest.raises(RuntimeError, match="tensors on both sides"):
-        x + torch.ones(2)
+    with deterministic():
+        yield
 
 
 def compared(steps, take_one, problem, twin, make):

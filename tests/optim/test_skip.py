@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from accelerator import DEVICE, Accelerator, OnDevice, introduce, on_host
 from problems import Cubic, CubicOnDevice, every_style, take
 from torch import nn
 
 from samirage import SAM
 from samirage.optim.skip import drops_by_itself, masked, step_unless
+from support.accelerator import DEVICE, Accelerator, OnDevice, deterministic, introduce, on_host
 
 MAKERS = {
     "sgd": lambda groups, **way: torch.optim.SGD(groups, lr=0.01, momentum=0.9, weight_decay=0.01, **way),
@@ -24,6 +24,8 @@ either_pass = pytest.mark.parametrize("bad_pass", [1, 2])
 @pytest.fixture(autouse=True)
 def _device(monkeypatch):
     introduce(monkeypatch)
+    with deterministic():
+        yield
 
 
 def spoil(problem, bad_pass, bad=math.inf):
@@ -34,7 +36,7 @@ def spoil(problem, bad_pass, bad=math.inf):
         loss = backward()
         calls.append(None)
         if len(calls) == bad_pass:
-            problem.params[0].grad[0, 1] = bad
+            problem.params[0].grad[0, 1].fill_(bad)  # an assignment would copy from the host, and wait
         return loss
 
     problem.backward = spoiled
@@ -191,7 +193,7 @@ def with_closure(optimizer, scaler, problem):
 def test_a_scaler_costs_its_own_read_at_most_and_skips_the_whole_step(way, given, fused, waits, bad_pass):
     problem, twin = CubicOnDevice(), Cubic()
     ends = []
-    for p, device, mode in ((problem, "meta", Accelerator(may_wait=True)), (twin, "cpu", Accelerator())):
+    for p, device, mode in ((problem, DEVICE.type, Accelerator(may_wait=True)), (twin, "cpu", Accelerator())):
         with mode:
             scaler = torch.amp.GradScaler(device, init_scale=2.0**12)
             scaled(p, scaler)

@@ -20,6 +20,7 @@ from samirage.lab.models import LOSSES, MLP
 from samirage.lab.stacked import AbstractStack, stack
 from samirage.monitor import Watch
 from samirage.sam import is_at_hallucinated_point
+from samirage.sam.medians import median
 
 _CLASSES: Final = 10
 _EVALUATIONS: Final = 60  # test accuracies along a run
@@ -198,10 +199,8 @@ def state_at_end(course: Mapping[str, Tensor]) -> dict[str, Tensor]:
         Name → shape (S,).
     """
     window = max(1, round(_END_FRACTION * len(course["loss"])))
-    ratio, grad_norm, radius = (
-        course[name][-window:].median(0).values for name in ("shift_ratio", "grad_norm", "radius")
-    )
-    early_grad_norm = course["grad_norm"][:window].median(0).values
+    ratio, grad_norm, radius = (median(course[name][-window:]) for name in ("shift_ratio", "grad_norm", "radius"))
+    early_grad_norm = median(course["grad_norm"][:window])
     return {
         "final_shift_ratio": ratio,
         "final_grad_norm": grad_norm,

@@ -24,6 +24,7 @@ from samirage.landscape import Objective
 from samirage.points import Certificate, certify, polish
 from samirage.points.equation import jacobian
 from samirage.sam import Status, displacement, is_at_hallucinated_point
+from samirage.sam.medians import median
 
 PERTURBATIONS: Final = ("random", "downhill", "steepest")
 RETURN_STEPS: Final = 1000
@@ -96,11 +97,11 @@ def returns(
     plain = Recipe(steps=settings.return_steps, lr=lr)
     control = _followed(stack(_at(modules, objectives, polished, 1), LOSSES[settings.loss], x, labels),
                         plain, polished, advance)  # fmt: skip
-    early = course["grad_norm"][: max(1, round(_END * settings.steps))].median(0).values.double()
+    early = median(course["grad_norm"][: max(1, round(_END * settings.steps))]).double()
     window = max(1, round(_END * settings.return_steps))
     ended = is_at_hallucinated_point(
-        data["shift_ratio"][-window:].median(0).values,
-        data["grad_norm"][-window:].median(0).values,
+        median(data["shift_ratio"][-window:]),
+        median(data["grad_norm"][-window:]),
         early.repeat_interleave(len(PERTURBATIONS)),
     )
     stride = -(-settings.return_steps // _POINTS)

@@ -17,6 +17,7 @@ from samirage.monitor.watch import Window, stacked
 from samirage.optim import SAM
 from samirage.optim.observed import History
 from samirage.sam import MotionFigures, course_figures, perturbation_of
+from samirage.sam.medians import nanmedian
 
 _SHARE: Final = 4  # the last quarter of the run, unless told otherwise
 _ATTACH = (
@@ -103,8 +104,8 @@ def _window(history: History, steps: int, *, guarded: bool) -> Window:
     records, early = list(history.last)[-steps:], stacked(history.first)
     course = course_figures(
         stacked(records),
-        early_loss=early.loss.nanmedian(0).values,
-        early_grad_norm=early.grad_norm.nanmedian(0).values,
+        early_loss=nanmedian(early.loss),
+        early_grad_norm=nanmedian(early.grad_norm),
         followed=torch.stack([record.followed for record in records]) if guarded else None,
     )
     missing = torch.full_like(course.loss, math.nan)

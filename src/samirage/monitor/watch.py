@@ -22,6 +22,7 @@ from samirage.sam import (
     motion_figures,
 )
 from samirage.sam.host import is_at_hand
+from samirage.sam.medians import nanmedian
 
 EARLY_STEPS: Final = 20  # the first steps of a run, whose loss and gradient say what "high" and "small" mean
 
@@ -238,8 +239,8 @@ class Watch:
         early = stacked(self._early)
         course = course_figures(
             stacked(figures),
-            early_loss=early.loss.nanmedian(0).values,
-            early_grad_norm=early.grad_norm.nanmedian(0).values,
+            early_loss=nanmedian(early.loss),
+            early_grad_norm=nanmedian(early.grad_norm),
             followed=None
             if all(one is None for one in judged)
             else torch.stack([plain if one is None else one for one in judged]),

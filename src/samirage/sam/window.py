@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from samirage.sam.figures import StepFigures
+from samirage.sam.medians import nanmedian
 
 _PARTS = 8  # of a window, between which the loss is compared
 _MIN_STEPS = 8  # below which a trend, or a mean of vectors, says nothing
@@ -147,9 +148,9 @@ def course_figures(
     perturbed = ~steps.radius.isnan()
     gain = (steps.loss_plus - steps.loss).abs()
     known = gain.isfinite()
-    loss = steps.loss.nanmedian(0).values
-    scale = torch.fmax(loss.abs(), gain.nanmedian(0).values)
-    early_scale = torch.fmax(early_loss.abs(), gain.nanmedian(0).values)
+    loss = nanmedian(steps.loss)
+    scale = torch.fmax(loss.abs(), nanmedian(gain))
+    early_scale = torch.fmax(early_loss.abs(), nanmedian(gain))
     finite = steps.grad_norm.isfinite() & ~steps.grad_plus_norm.isinf() & ~steps.loss.isinf()
     finite &= ~(perturbed & steps.grad_plus_norm.isnan())
     lower = steps.loss_plus < steps.loss
@@ -162,11 +163,11 @@ def course_figures(
         loss=loss,
         loss_trend=_significant_change(steps.loss) / scale,
         loss_drop=(early_loss - loss) / early_scale,
-        grad_fraction=steps.grad_norm.nanmedian(0).values / early_grad_norm,
-        grad_plus_fraction=steps.grad_plus_norm.nanmedian(0).values / early_grad_norm,
-        shift_ratio=steps.shift_ratio.nanmedian(0).values,
-        cosine=steps.cosine.nanmedian(0).values,
-        ascent_gain=steps.ascent_gain.nanmedian(0).values,
+        grad_fraction=nanmedian(steps.grad_norm) / early_grad_norm,
+        grad_plus_fraction=nanmedian(steps.grad_plus_norm) / early_grad_norm,
+        shift_ratio=nanmedian(steps.shift_ratio),
+        cosine=nanmedian(steps.cosine),
+        ascent_gain=nanmedian(steps.ascent_gain),
         slope_ratio=slope / steps.grad_norm.square().where(~steps.slope_plus.isnan(), torch.nan).nanmean(0),
         opposed_share=_share(opposed, perturbed),
         lower_share=_share(lower, known),
@@ -174,7 +175,7 @@ def course_figures(
         same_grad_share=_share(same, perturbed),
         same_loss_share=_share(steps.loss_plus == steps.loss, known),
         rejected_share=loss * torch.nan if followed is None else _share(~followed, perturbed),
-        radius=steps.radius.nanmedian(0).values,
+        radius=nanmedian(steps.radius),
     )
 
 
@@ -233,7 +234,7 @@ def motion_figures(products: MotionProducts) -> MotionFigures:
     agreed = m[0, 1] / (n_a * n_b)
     efficiency = (m[0, 3] + m[1, 2]) / (2 * m[0, 1])
     return MotionFigures(
-        successive_cosine=(turn / (square_d * square_before).sqrt()).nanmedian(0).values,
+        successive_cosine=nanmedian(turn / (square_d * square_before).sqrt()),
         motion_coherence=mean_step / step_norm,
         grad_coherence=mean_grad / grad_norm,
         mean_grad_ratio=mean_grad / step_norm,
@@ -251,5 +252,5 @@ def _transverse_cosine(
     along = inner - cross * turn / square_before
     floor = _ROUNDINGS * eps
     measured = (g > floor * square_g) & (d > floor * square_d)
-    cosine = (along / (g * d).sqrt()).where(measured, torch.nan).nanmedian(0).values
+    cosine = nanmedian((along / (g * d).sqrt()).where(measured, torch.nan))
     return cosine.where(2 * measured.sum(0) >= (~g.isnan()).sum(0), torch.nan)

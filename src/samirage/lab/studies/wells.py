@@ -21,6 +21,7 @@ from samirage.lab.statistics import share_estimate
 from samirage.lab.study import AbstractSeededStudy, Cell, without_own
 from samirage.landscape import DoubleWell
 from samirage.sam import Guard, Jump, WarmStart
+from samirage.sam.medians import median
 
 EXTENT: Final = ((-2.0, 2.0), (-1.5, 1.5))  # of the starts, and of the map
 _MAP: Final = (81, 61)  # values of f on it
@@ -116,7 +117,7 @@ class WellsStudy(AbstractSeededStudy[WellsConfig]):
         grad_norm = torch.linalg.vector_norm(f.value_and_grad(x)[1], dim=1)
         window = max(1, settings.steps // 20)
         # A run under a guard may look from a rejected place at the last step: what it does is in the steps before.
-        ratio = course["shift_ratio"][-window:].median(0).values
+        ratio = median(course["shift_ratio"][-window:])
         wells = torch.stack([m.to(x) for m in f.minimizers])
         axes = [np.linspace(*ends, count) for ends, count in zip(EXTENT, _MAP, strict=True)]
         grid = torch.tensor(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2))
