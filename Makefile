@@ -3,18 +3,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A file at a time, for tests share what its fixtures make. A process that dies ends the run with the name of its test: with
+# a new one in its place, pytest-xdist would wait for the rest of the file for ever.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
 
-.PHONY: help .venv demo test bench docs clean
+# Python may keep the byte code of what it imports, whatever the environment says: else each start compiles torch anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help .venv demo test test-avx2 bench docs clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[.a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[.a-z0-9-]+:.*## / { printf "make %-9s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .venv: $(STAMP)  ## Set up .venv with samirage and all it was tested with
 
 # The stamp is written last, so an interrupted set-up is done again. Edits of the source need no new set-up, because the package
 # is installed in editable form; changes of the two files that say what to install do. Without --no-compile, half of the time
-# would go into byte code of modules that are never imported.
+# would go into byte code of modules that are never imported; a small run compiles those that are, for all later starts.
 $(STAMP): pyproject.toml constraints.txt
 	@command -v "$(PYTHON)" >/dev/null || \
 		{ echo "There is no '$(PYTHON)' here: install Python 3.11 or newer, or name one with: make PYTHON=/path/to/python3"; exit 1; }
@@ -22,6 +28,9 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "samirage needs Python 3.11 or newer, and '$(PYTHON)' is $$("$(PYTHON)" -V 2>&1): name another one with: make PYTHON=python3.12"; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --editable '.[lab,ray,proof,lightning,transformers,accelerate,bench,docs,dev]' --constraint constraints.txt
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+		$(BIN)/samirage reproduce construction --scale smoke --workers 1 --threads 1 --out "$$scratch/run" >"$$scratch/log" 2>&1 || \
+		{ cat "$$scratch/log"; exit 1; }
 	@touch $@
 
 demo: $(STAMP)  ## Train SAM on MNIST until it hallucinates, and show it on a page
@@ -32,7 +41,10 @@ test: $(STAMP)  ## Lint, types, layers and all tests
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile  # a file at a time, for tests share what its fixtures make
+	$(PYTEST)
+
+test-avx2: $(STAMP)  ## Tests of convolutions again, with oneDNN's code for processors without AVX-512
+	ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) tests/lab/test_resnet.py tests/lab/test_cifar_study.py tests/lab/test_train.py tests/benchmarks/test_resnet_benchmark.py
 
 bench: $(STAMP)  ## Measure engine, optimizer, guard and monitor, slices and curvature, against others where there are any
 	$(BIN)/python benchmarks/run.py

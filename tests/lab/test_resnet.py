@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from samirage.lab.resnet import Block, ResNet18
 
@@ -31,11 +32,28 @@ def test_each_later_stage_halves_the_image_and_doubles_the_channels(size):
     assert shapes[::2] == shapes[1::2] == [(4 << s, size >> s, size >> s) for s in range(4)]
 
 
-@pytest.mark.parametrize(("channels", "stride"), [(4, 1), (3, 2)])
+@pytest.mark.parametrize(("channels", "stride"), [(4, 1), (3, 2), (4, 2)])
 def test_a_block_whose_branch_is_silent_is_its_shortcut(channels, stride):
-    block = Block(channels, 4, stride)
+    block = Block(channels, 4, stride).double()
     nn.init.zeros_(block.norm2.weight)
-    x = torch.randn(2, channels, 8, 8)
-    torch.testing.assert_close(block(x), block.shortcut(x).relu())
-    assert isinstance(block.shortcut, nn.Sequential)
-    assert len(block.shortcut) == (0 if channels == 4 else 2)
+    x = torch.randn(2, channels, 8, 8, dtype=torch.float64)
+    shortcut = x
+    if (channels, stride) != (4, 1):
+        strided = functional.conv2d(x, block.shortcut[0].weight, stride=stride)
+        shortcut = functional.batch_norm(strided, None, None, training=True)
+    torch.testing.assert_close(block(x), shortcut.relu())
+    assert len(block.shortcut) == (0 if (channels, stride) == (4, 1) else 2)
+
+
+def test_names_and_initial_values_are_those_of_a_block_with_strided_convolutions():
+    torch.manual_seed(0)
+    state = Block(3, 8, stride=2).state_dict()
+    torch.manual_seed(0)
+    weights = {
+        "conv1.weight": nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False).weight,
+        "conv2.weight": nn.Conv2d(8, 8, 3, padding=1, bias=False).weight,
+        "shortcut.0.weight": nn.Conv2d(3, 8, 1, stride=2, bias=False).weight,
+    }
+    norms = [f"{norm}.{key}" for norm in ("norm1", "norm2", "shortcut.1") for key in nn.BatchNorm2d(8).state_dict()]
+    assert state.keys() == {*weights, *norms}
+    assert all(torch.equal(state[name], weight) for name, weight in weights.items())

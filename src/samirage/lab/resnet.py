@@ -17,7 +17,8 @@ class Block(nn.Module):
     """Two 3×3 convolutions with batch normalisation, and a shortcut around them.
 
     `y = relu(BN(conv(relu(BN(conv(x))))) + shortcut(x))`, where the shortcut is a 1×1 convolution with batch
-    normalisation if the shape changes, and `x` itself if not.
+    normalisation if the shape changes, and `x` itself if not. Stride `s` of the shortcut means every `s`-th pixel of
+    `x`, taken before a convolution of stride 1, which is the same function.
 
     Args:
         channels: Channels of the input.
@@ -36,15 +37,19 @@ class Block(nn.Module):
         self.norm1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(width)
+        self.stride = stride
         self.shortcut = nn.Sequential()
         if stride != 1 or channels != width:
-            self.shortcut = nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            self.shortcut = nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (n, channels, h, w) to (n, width, h/stride, w/stride)."""
         y = functional.relu(self.norm1(self.conv1(x)))
         y = self.norm2(self.conv2(y))
-        return functional.relu(y + self.shortcut(x))
+        # Pixels are dropped before a convolution of stride 1, because oneDNN's weight gradient of a strided 1×1
+        # convolution writes past its workspace in channels-last memory with few channels: fewer than 8 with AVX2, than
+        # 16 with AVX-512 (https://github.com/uxlfoundation/oneDNN/issues/6035).
+        return functional.relu(y + self.shortcut(x[..., :: self.stride, :: self.stride]))
 
 
 class ResNet18(nn.Module):
