@@ -144,7 +144,7 @@ def _derivatives(f: Any) -> Derive:
     if type(f) is TanhNetwork and not own:
         return network_check_derivatives(f)
     if isinstance(f, AbstractFormula):
-        own += [name for name in _COMPUTES if getattr(type(f), name) is not getattr(AbstractFormula, name)]
+        own += [name for name in _COMPUTES if getattr(type(f), name, None) is not getattr(AbstractFormula, name)]
         if not own:
             return _along_lines(f.formula)
     raise TypeError(

@@ -37,7 +37,10 @@ def depends_on_distance_alone(formula: Formula, dim: int) -> bool:
 
 
 def is_sum_of_squares(formula: Formula, residuals: Callable[[Sequence[Any]], Sequence[Any]], dim: int) -> bool:
-    """Show that a formula is the sum of the squares of residuals, wherever all are defined.
+    """Show that a formula is the sum of the squares of residuals, and therefore nowhere negative.
+
+    The residuals must be defined everywhere, without denominators, logarithms and roots: `x·y²` is the square of
+    `sqrt(x)·y` for positive x alone.
 
     Args:
         formula: The formula.
@@ -48,6 +51,8 @@ def is_sum_of_squares(formula: Formula, residuals: Callable[[Sequence[Any]], Seq
     x, partial = _coordinates(dim)
     symbols = [Symbol(s, partial) for s in x]
     squares = sum((_expression(r) ** 2 for r in residuals(symbols)), sympy.Integer(0))
+    if any(part.free_symbols or part == 0 for part in partial):
+        return False
     return bool(sympy.expand(squares - _expression(formula(symbols))) == 0)
 
 

@@ -54,7 +54,7 @@ def enclose(f: Any) -> Enclose:
             "function, a SymPyFunction or a TanhNetwork"
         )
     for name in _EVALUATION:
-        if getattr(type(f), name) is not getattr(kind, name) or name in vars(f):
+        if getattr(type(f), name, None) is not getattr(kind, name) or name in vars(f):
             raise TypeError(
                 f"a proof is about the formula, and {type(f).__name__} computes something else, for it has a "
                 f"`{name}` of its own: write all of f into `formula`"

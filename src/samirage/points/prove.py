@@ -90,11 +90,11 @@ g(x + 1.5·g(x)/‖g(x)‖)
     lr, radius = _positive("lr", lr), _positive("radius", radius)
     if isinstance(bits, bool) or not isinstance(bits, int) or bits < 53:
         raise ValueError(f"bits must be a whole number of at least 53; got {bits!r}")
+    derive = enclose(f)
     point = check_point(f, x)
     _, grad = check_gradient(f, point)
     if float(grad.norm()) == 0:
         raise ValueError("the gradient is 0 at x, where SAM has no direction: x is a stationary point of f itself")
-    derive = enclose(f)
     centre: Floats = point.cpu().numpy()
     radii = [radius] if radius is not None else _radii(centre)
     with precision(bits):
