@@ -262,6 +262,7 @@ def test_krawczyk_separates_one_zero_from_none_and_from_two():
         assert of(1.41421356, 1e-6) < 1
         assert of(1.42, 1e-6) > 1
         assert of(0.0, 2.0) == math.inf  # both roots within: the derivative vanishes in the middle
+        assert of(1.41421356, 3.0) > 1  # both roots within, one of them in the middle
 
 
 def test_the_norm_solves_its_lyapunov_equation_and_rotations_are_recognised():
