@@ -186,7 +186,7 @@ def _points(f: "Smooth", options: argparse.Namespace) -> "Iterator[Tensor]":
         raise UserError(f"{found.searched}; name a point with --x")
     print(found.searched)
     for point in found:
-        print(f"x = {', '.join(f'{value:.17g}' for value in point.x.tolist())} (by {', '.join(point.found_by)})")
+        print(f"x = {', '.join(map(repr, point.x.tolist()))} (by {', '.join(point.found_by)})")
         yield point.x
 
 

@@ -13,6 +13,7 @@ from flint import arb, arb_mat
 import samirage.points
 from samirage.landscape import AbstractFormula, DoubleWell, Moat, MultiWell, Ring
 from samirage.points import check_record, find_hallucinated, make_function, prove
+from samirage.points.check import _along_lines
 from samirage.points.check_linear import is_positive, newton_confirms
 from samirage.points.record import Attraction, Theorem, read_record, write_record
 
@@ -152,6 +153,25 @@ def test_two_zeros_in_a_box_are_not_one():
     assert "does NOT find exactly one zero" in str(check_record(write_record("here", {}, theorem), lambda n, a: f))
     assert prove(f, centre, 2.0, radius=half_width).theorem is None
     assert prove(f, centre, 2.0, radius=1e-5).proved
+
+
+def test_the_checkers_derivatives_agree_with_torch_on_every_operation():
+    def formula(x):
+        a, b, c = x
+        return (
+            (a * b - 2 / c + 3 * b).exp() * 0.1
+            + (a**2 + 1.5).log() * (b - c).sin()
+            - (c**3 / (1 + a**2)).tanh()
+            + (2 - b).sqrt() * (a * c).cos()
+            - (-(b**0) + 1 + c).atan() / 3
+        )
+
+    x = torch.tensor([0.3, -0.7, 1.2], dtype=torch.float64)
+    grad, hessian = _along_lines(formula)([arb(v) for v in x.tolist()])
+    expected = torch.func.grad(lambda p: formula(p.unbind()))(x)
+    assert [float(g.mid()) for g in grad.entries()] == pytest.approx(expected.tolist(), abs=1e-13)
+    expected = torch.autograd.functional.hessian(lambda p: formula(p.unbind()), x)
+    assert [float(h.mid()) for h in hessian.entries()] == pytest.approx(expected.flatten().tolist(), abs=1e-13)
 
 
 def test_interval_newton_looks_at_the_whole_box():

@@ -110,7 +110,8 @@ class SymPyFunction(_Known, AbstractFormula):
 
     Args:
         expression: Sums, products and powers of the symbols, of whole, rational and floating-point numbers, of pi and
-            E, and exp, log, sin, cos, tan, sinh, cosh, tanh, atan and sqrt of such.
+            E, and exp, log, sin, cos, tan, sinh, cosh, tanh, atan and sqrt of such. It is taken as SymPy holds it:
+            SymPy rounds when it adds or multiplies Floats itself (`0.1*x + 0.2*x`), and never Rationals.
         symbols: The coordinates, in order.
         minimizers: Known local minimizers.
         maximizers: Known local maximizers.

@@ -161,7 +161,7 @@ class _Attempt:
                     best,
                     grad_norm=_ends(inside.grad_norm),
                     reason=(
-                        f"no box of half-width {radius:.0e} or more about x could be shown to hold exactly one zero of "
+                        f"no box of half-width {radius!r} or more about x could be shown to hold exactly one zero of "
                         f"g⁺: Newton's step goes {shift:.1e} away; polish x, or there is none, or M = H⁺A is singular"
                     ),
                 )
