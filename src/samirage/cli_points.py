@@ -44,12 +44,22 @@ def add_commands(commands: Any, radius: Callable[[str], float]) -> None:
     prove = commands.add_parser(
         "prove",
         help="prove that a hallucinated point exists, or check a recorded proof",
-        description="Prove with ball arithmetic that a hallucinated point exists. Without --x it is found first.",
-        epilog="example: samirage prove double-well --rho 1.5 --lr 0.1 --out proof.json",
+        description="Prove with ball arithmetic that a hallucinated point exists. Without --x it is found first. With "
+        "--check, check a recorded proof by other means: nothing that the record names is imported or called unless it "
+        "is built in or you name it with --function. Exit code 0: proved or confirmed, 1: not, 2: bad input.",
+        epilog="examples: samirage prove double-well --rho 1.5 --lr 0.1 --out proof.json; samirage prove --check "
+        "proof.json",
     )
     _common(prove, radius)
     prove.add_argument("--out", type=Path, metavar="FILE", help="where to write the record of the (first) proof")
     prove.add_argument("--check", type=Path, metavar="FILE", help="check a recorded proof by other means")
+    prove.add_argument(
+        "--function",
+        dest="own",
+        metavar="MODULE:NAME",
+        help="with --check: the function of your own that the record is about; its module is imported, and it is "
+        "called with the arguments in the record",
+    )
     prove.set_defaults(run=_prove)
 
 
@@ -92,15 +102,12 @@ def _certify(options: argparse.Namespace, command: str) -> int:
 
 
 def _prove(options: argparse.Namespace, command: str) -> int:
-    from samirage.points import check_record, prove
+    from samirage.points import prove
 
     if options.check is not None:
-        if not options.check.is_file():
-            raise UserError(f"{options.check} is not a file: name one that `samirage prove --out FILE` wrote")
-        with explained():
-            check = check_record(options.check)
-        print(check)
-        return 0 if check.confirmed else 1
+        return _check(options)
+    if options.own is not None:
+        raise UserError("--function goes with --check; to prove something, name the function first")
     _check_named(options)
     f, arguments = function_of(options)
     with explained():
@@ -115,6 +122,22 @@ def _prove(options: argparse.Namespace, command: str) -> int:
             raise UserError(f"cannot write {options.out} ({error.strerror or error}); name another file") from None
         print(f"The record: {options.out}")
     return 0 if first is not None else 1
+
+
+def _check(options: argparse.Namespace) -> int:
+    from samirage.points import check_record, own_function
+
+    others = {"FUNCTION": "function", "--rho": "rho", "--lr": "lr", "--x": "x", "--x-file": "x_file", "--out": "out"}
+    given = [name for name, place in others.items() if getattr(options, place) is not None]
+    if given or options.arg:
+        names = ", ".join([*given, *["--arg"] * bool(options.arg)])
+        raise UserError(f"--check takes all from the record, and {names} would change nothing: leave it out")
+    if not options.check.is_file():
+        raise UserError(f"{options.check} is not a file: name one that `samirage prove --out FILE` wrote")
+    with explained():
+        check = check_record(options.check, None if options.own is None else own_function(options.own))
+    print(check)
+    return 0 if check.confirmed else 1
 
 
 def function_of(options: argparse.Namespace) -> "tuple[Smooth, dict[str, Any]]":
@@ -163,7 +186,7 @@ def _points(f: "Smooth", options: argparse.Namespace) -> "Iterator[Tensor]":
         raise UserError(f"{found.searched}; name a point with --x")
     print(found.searched)
     for point in found:
-        print(f"x = {', '.join(f'{value:.17g}' for value in point.x.tolist())} (by {', '.join(point.found_by)})")
+        print(f"x = {', '.join(map(repr, point.x.tolist()))} (by {', '.join(point.found_by)})")
         yield point.x
 
 

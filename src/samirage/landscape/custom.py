@@ -110,7 +110,8 @@ class SymPyFunction(_Known, AbstractFormula):
 
     Args:
         expression: Sums, products and powers of the symbols, of whole, rational and floating-point numbers, of pi and
-            E, and exp, log, sin, cos, tan, sinh, cosh, tanh, atan and sqrt of such.
+            E, and exp, log, sin, cos, tan, sinh, cosh, tanh, atan and sqrt of such. It is taken as SymPy holds it:
+            SymPy rounds when it adds or multiplies Floats itself (`0.1*x + 0.2*x`), and never Rationals.
         symbols: The coordinates, in order.
         minimizers: Known local minimizers.
         maximizers: Known local maximizers.
@@ -139,9 +140,6 @@ class SymPyFunction(_Known, AbstractFormula):
         sympy = require("lab", "sympy")
         self._symbols = tuple(symbols)
         self._expression = sympy.sympify(expression)
-        for hyperbolic in (sympy.sinh, sympy.cosh):
-            self._expression = self._expression.replace(hyperbolic, lambda a, h=hyperbolic: h(a).rewrite(sympy.exp))
-        self._expression = self._expression.replace(sympy.tan, lambda a: sympy.sin(a) / sympy.cos(a))
         strangers = self._expression.free_symbols - set(self._symbols)
         if not self._symbols or strangers:
             names = ", ".join(sorted(map(str, strangers)))
@@ -201,6 +199,12 @@ def _computed(node: Any, known: dict[Any, Scalar], zero: Scalar) -> Scalar:
         return (of(base).log() * of(exponent)).exp()
     if name in _METHODS:
         return getattr(of(node.args[0]), name)()
+    # These are computed here: SymPy, asked to rewrite them, would round the floats that it adds on the way.
+    if name == "tan":
+        return of(node.args[0]).sin() / of(node.args[0]).cos()
+    if name in {"sinh", "cosh"}:
+        e = of(node.args[0]).exp()
+        return (e - 1 / e if name == "sinh" else e + 1 / e) / 2
     raise ValueError(
         f"the expression holds '{node}', and only +, *, **, numbers and exp, log, sin, cos, tan, sinh, cosh, tanh, "
         "atan and sqrt can be evaluated, because they are smooth"

@@ -10,12 +10,13 @@ from samirage.points.certify import certify
 from samirage.points.check import Check, check_record
 from samirage.points.evidence import HallucinatedPoint
 from samirage.points.find import HallucinatedPoints, find_hallucinated
-from samirage.points.named import BUILT_IN, make_function
+from samirage.points.named import BUILT_IN, built_in_function, make_function, own_function
 from samirage.points.orbits import Orbit, find_orbits, polish_orbit
 from samirage.points.polish import Polished, polish
-from samirage.points.proof import Attraction, Proof
+from samirage.points.proof import Proof
 from samirage.points.prove import prove
 from samirage.points.radius import RadiusInterval, radius_interval
+from samirage.points.record import Attraction, Theorem
 
 __all__ = [
     "BUILT_IN",
@@ -33,13 +34,16 @@ __all__ = [
     "Polished",
     "Proof",
     "RadiusInterval",
+    "Theorem",
     "basins",
     "branch",
+    "built_in_function",
     "certify",
     "check_record",
     "find_hallucinated",
     "find_orbits",
     "make_function",
+    "own_function",
     "polish",
     "polish_orbit",
     "prove",

@@ -66,6 +66,17 @@ def box(centre: Floats, radius: float) -> Matrix:
     return flint().arb_mat(len(centre), 1, [arb(value, radius) for value in centre.tolist()])
 
 
+def widened(balls: Matrix, radius: float) -> Matrix:
+    """Return a column with `radius` added to the error bound of every entry.
+
+    Args:
+        balls: A column.
+        radius: At least 0.
+    """
+    wide = flint().arb(0, radius)
+    return column([ball + wide for ball in balls.entries()])
+
+
 def identity(n: int) -> Matrix:
     """Return the identity matrix.
 
@@ -96,7 +107,8 @@ def magnitude(balls: Matrix) -> Floats:
         array([[ True]])
     """
     values = [float(ball.abs_upper()) for ball in balls.entries()]
-    return np.array(values).reshape(balls.nrows(), balls.ncols()) * _SLACK
+    # The conversion rounds to nearest: a relative error that the slack covers, and an absolute one near 0.
+    return np.array(values).reshape(balls.nrows(), balls.ncols()) * _SLACK + 5e-324
 
 
 def bounds(balls: Matrix) -> Floats:

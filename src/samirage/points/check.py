@@ -6,13 +6,14 @@
 | exactly one zero | Krawczyk's operator | interval Newton: a ball linear system is solved |
 | positive definite | congruence, Gershgorin's theorem, a Perron bound | Schur complements, a Frobenius bound |
 | contraction | norm by doubling | norm from SciPy's Lyapunov solver |
-| rotation invariance | generators, by differentiation | invariance under (3/5, 4/5)-rotations, which are dense |
+| rotation invariance | its own polynomials, differentiated along rotations | SymPy, after a rotation by (3/5, 4/5) |
+| sum of squares | its own polynomials | SymPy |
 
-Only python-flint, and the formula of the function itself, are shared.
+Only python-flint, the formula of the function itself, and the format of records (`samirage.points.record`) are shared.
+The sentence of a record is made anew of its fields, and every field is checked: what is confirmed is the sentence.
 """
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,11 +21,18 @@ from typing import Any, Final
 import numpy as np
 
 from samirage.errors import require
+from samirage.landscape import AbstractFormula, TanhNetwork
+from samirage.points.check_linear import is_positive, newton_confirms, shifted
 from samirage.points.check_network import network_check_derivatives
-from samirage.points.check_scalars import Series, Symbol
+from samirage.points.check_scalars import Series
+from samirage.points.check_symbols import depends_on_distance_alone, is_sum_of_squares
+from samirage.points.record import Attraction, Record, Theorem, read_record
 
 _BITS: Final = 160
-_LEAF: Final = 4  # size of a matrix whose pivots are computed one by one
+
+Derive = Callable[[Sequence[Any]], tuple[Any, Any]]
+Part = tuple[bool, str]
+Make = Callable[[str, Mapping[str, Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -43,78 +51,106 @@ class Check:
         return "\n".join([*self.lines, "CONFIRMED" if self.confirmed else "NOT CONFIRMED"])
 
 
-def check_record(record: str | Path, make: Callable[[str, dict[str, Any]], Any] | None = None) -> Check:
-    """Check a recorded proof.
+def check_record(record: str | Path, make: Make | None = None) -> Check:
+    """Check a recorded proof. Nothing that the record names is imported or called, but for built-in functions.
 
     Args:
         record: The text that `Proof.record` gave, or the path of a file that holds it.
-        make: Makes the function from its name and arguments; by default `samirage.points.make_function`. For names of
-            the form `module:factory`, the module is imported: check only records whose modules you trust.
+        make: Makes the function from the name and the arguments in the record; by default
+            `samirage.points.built_in_function`, which refuses all others. For a function of your own pass what makes
+            it, such as `samirage.points.own_function("module:name")`.
 
     Returns:
         The outcome.
 
     Raises:
-        ValueError: If it is no such record.
-    """
-    content = _read(record)
-    if make is None:
-        from samirage.points.named import make_function
+        ValueError: If it is no such record, or names a function that is not built in.
+        TypeError: If the function has no formula.
 
-        make = make_function
-    f = make(content["function"], content["arguments"])
+    Example:
+        >>> from samirage.landscape import Ring
+        >>> import torch
+        >>> from samirage.points import prove
+        >>> text = prove(Ring(), torch.tensor([0.5, 0.0]), rho=1.5).record("ring")
+        >>> check_record(text).confirmed, check_record(text.replace("1.5", "1.4")).confirmed
+        (True, False)
+    """
+    read = read_record(_text(record))
+    if make is None:
+        from samirage.points.named import built_in_function
+
+        make = built_in_function
+    f = make(read.function, read.arguments)
     context = require("proof", "flint").ctx
     before, context.prec = context.prec, _BITS
     try:
-        return _checked(f, content)
+        return _checked(f, read)
     finally:
         context.prec = before
 
 
-def _read(record: str | Path) -> dict[str, Any]:
-    text = record.read_text(encoding="utf-8") if isinstance(record, Path) else record
+def _text(record: str | Path) -> str:
+    if not isinstance(record, Path):
+        return record
     try:
-        content = json.loads(text)
-        if content["format"] != "samirage-proof/1":
-            raise ValueError(f"its format is {content['format']!r}")
-        numbers = [content["rho"], content["half_width"], content["grad_norm_above"], *content["centre"]]
-        if not (np.isfinite(numbers).all() and content["half_width"] > 0 and content["rho"] > 0):
-            raise ValueError("its numbers are out of range")
-        needed = {"function", "arguments", "reduction", "free", "min_curvature", "attraction"}
-        if missing := needed - set(content):
-            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"this is no record of a proof, as `samirage prove --out FILE` writes it: {error}") from None
-    checked: dict[str, Any] = content
-    return checked
+        return record.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{record} cannot be read as text ({error}): name a file with a record") from None
 
 
-def _checked(f: Any, content: dict[str, Any]) -> Check:
+def _checked(f: Any, record: Record) -> Check:
+    theorem = record.theorem
+    called = ", ".join(f"{name}={value!r}" for name, value in record.arguments.items())
+    about, claim = f"f is {record.function}({called})", f"claimed: {theorem.statement}"
+    if record.statement != theorem.statement:
+        return Check(False, (about, "the statement of the record is not what its fields say", claim))
+    if len(theorem.centre) != f.dim:
+        return Check(False, (about, f"the record has {len(theorem.centre)} coordinates and the function {f.dim}"))
+    parts = _parts(f, theorem)
+    return Check(all(good for good, _ in parts), (about, claim, *(line for _, line in parts)))
+
+
+def _parts(f: Any, theorem: Theorem) -> list[Part]:
     flint = require("proof", "flint")
-    centre = [flint.arb(c) for c in content["centre"]]
-    lines: list[str] = []
-    if len(centre) != f.dim:
-        return Check(False, (f"the record has {len(centre)} coordinates and the function {f.dim}",))
-    derive = _along_lines(f.formula) if hasattr(f, "formula") else network_check_derivatives(f)
-    if content["reduction"] == "rotation":
-        if not _is_invariant(f):
-            return Check(False, ("the function could not be shown to depend on the distance from 0 alone",))
-        lines.append("f depends on the distance from the origin alone: invariant under a dense set of rotations")
+    derive = _derivatives(f)
+    centre = [flint.arb(c) for c in theorem.centre]
+    if theorem.reduction == "least squares":
+        return _least_squares(f, theorem, derive, centre)
+    first: list[Part] = []
+    if theorem.reduction == "rotation":
+        if not (isinstance(f, AbstractFormula) and depends_on_distance_alone(f.formula, f.dim)):
+            return [(False, "the function could not be shown to depend on the distance from 0 alone")]
+        first = [(True, "f depends on the distance from the origin alone: invariant under a dense set of rotations")]
         whole, rest = f.formula, f.dim - 1
         derive = _along_lines(lambda t: whole([t[0], *[t[0] * 0] * rest]))
-        # The distance of the given point, as the float from which the record's interval was made.
-        total = sum((c * c for c in centre), flint.arb(0)).sqrt()
-        centre = [flint.arb(float(total.mid()))]
-    if content["reduction"] == "least squares":
-        return _least_squares(f, content, derive, centre)
-    parts = [_zero(derive, centre, content), _curvature(derive, centre, content)]
-    if content["attraction"] is not None:
-        parts.append(_attraction(derive, centre, content))
-    return Check(all(good for good, _ in parts), (*lines, *(line for _, line in parts)))
+        centre = [sum((c * c for c in centre), flint.arb(0)).sqrt()]
+    parts = [*first, _zero(derive, centre, theorem), _curvature(derive, centre, theorem)]
+    if theorem.attraction is not None:
+        parts.append(_attraction(derive, centre, theorem, theorem.attraction))
+    return parts
 
 
-Derive = Callable[[Sequence[Any]], tuple[Any, Any]]
-Part = tuple[bool, str]
+# A function whose class, or the object itself, has others of these need not compute its formula.
+_COMPUTES: Final = ("_value", "__call__", "grad", "value_and_grad")
+
+
+def _derivatives(f: Any) -> Derive:
+    """Enclose derivatives of what is known to be `f`: the class of networks itself, or a formula evaluated as such.
+
+    Raises:
+        TypeError: If `f` is neither.
+    """
+    own = [name for name in _COMPUTES if name in getattr(f, "__dict__", {})]
+    if type(f) is TanhNetwork and not own:
+        return network_check_derivatives(f)
+    if isinstance(f, AbstractFormula):
+        own += [name for name in _COMPUTES if getattr(type(f), name, None) is not getattr(AbstractFormula, name)]
+        if not own:
+            return _along_lines(f.formula)
+    raise TypeError(
+        f"{type(f).__name__} is not a function that can be checked: it must be a TanhNetwork itself, or have a "
+        "`formula` and no evaluation of its own beside it"
+    )
 
 
 def _along_lines(formula: Callable[[Sequence[Any]], Any]) -> Derive:
@@ -123,8 +159,7 @@ def _along_lines(formula: Callable[[Sequence[Any]], Any]) -> Derive:
 
     def line(x: Sequence[Any], moving: set[int]) -> tuple[Any, Any]:
         series = [Series(flint.arb_series([c, flint.arb(int(i in moving))], prec=3)) for i, c in enumerate(x)]
-        value = formula(series)
-        coefficients = [*value.node.coeffs(), flint.arb(0), flint.arb(0), flint.arb(0)]
+        coefficients = _coefficients(formula(series))
         return coefficients[1], coefficients[2] * 2
 
     def derive(x: Sequence[Any]) -> tuple[Any, Any]:
@@ -140,9 +175,17 @@ def _along_lines(formula: Callable[[Sequence[Any]], Any]) -> Derive:
     return derive
 
 
+def _coefficients(value: Any) -> list[Any]:
+    """The first three Taylor coefficients; a formula may also return a number."""
+    zero = require("proof", "flint").arb(0)
+    if not isinstance(value, Series):
+        return [Series.constant(value), zero, zero]
+    return [*value.node.coeffs(), zero, zero, zero][:3]
+
+
 @dataclass(frozen=True)
 class _Sam:
-    """`‖g‖`, `g⁺`, `H⁺` and `H⁺·A` over a box."""
+    """`‖g‖`, `x⁺`, `g⁺`, `H⁺`, `A` and `H⁺·A` over a box."""
 
     size: Any
     plus: list[Any]
@@ -172,184 +215,104 @@ def _sam(derive: Derive, x: Sequence[Any], rho: float) -> _Sam:
 
 
 def _ball(centre: Sequence[Any], half_width: float) -> list[Any]:
-    flint = require("proof", "flint")
-    wide = flint.arb(0, half_width)
+    wide = require("proof", "flint").arb(0, half_width)
     return [c + wide for c in centre]
 
 
-def _newton_confirms(value: Any, derivative: Any, half_width: float) -> bool:
-    """Interval Newton: `m − DF(X)⁻¹·F(m)` lies in the interior of X, so that there is exactly one zero.
-
-    The equations are first multiplied by an approximate inverse of the derivative: any regular matrix leaves the zeros
-    as they are, and a matrix near the identity is eliminated without growth of the balls.
-    """
-    flint = require("proof", "flint")
-    n = derivative.nrows()
-    middle = np.array([[float(derivative[i, j].mid()) for j in range(n)] for i in range(n)])
-    try:
-        scale = flint.arb_mat(n, n, np.linalg.inv(middle).ravel().tolist())
-        step = (scale * derivative).solve(scale * value)
-    except (ZeroDivisionError, ValueError, np.linalg.LinAlgError):  # the balls hold a singular matrix, or no number
-        return False
-    return all(entry.abs_upper() < half_width for entry in step.entries())
-
-
-def _zero(derive: Derive, centre: list[Any], content: dict[str, Any]) -> Part:
-    width, rho = content["half_width"], content["rho"]
-    inside = _sam(derive, _ball(centre, width), rho)
-    at = _sam(derive, centre, rho)
-    one = _newton_confirms(at.grad_plus, inside.update, width)
-    steep = bool(inside.size > content["grad_norm_above"]) and content["grad_norm_above"] > 0
+def _one_and_steep(one: bool, inside: _Sam, theorem: Theorem, what: str) -> Part:
+    steep = bool(inside.size > theorem.grad_norm_above)
     return one and steep, (
-        f"interval Newton {'finds' if one else 'does NOT find'} exactly one zero of g⁺ within {width:.3g}, and ‖g‖ "
-        f"{'exceeds' if steep else 'is NOT shown to exceed'} {content['grad_norm_above']:.6g} there"
+        f"interval Newton {'finds' if one else 'does NOT find'} exactly one zero of {what}, and ‖g‖ "
+        f"{'exceeds' if steep else 'is NOT shown to exceed'} {theorem.grad_norm_above!r} there"
     )
 
 
-def _curvature(derive: Derive, centre: list[Any], content: dict[str, Any]) -> Part:
-    bound = content["min_curvature"]
-    if not (isinstance(bound, float) and bound > 0):
-        return False, "the record gives no lower bound of the curvatures at x⁺"
-    inside = _sam(derive, _ball(centre, content["half_width"]), content["rho"])
-    good = _is_positive(_shifted(inside.hessian_plus, -bound))
+def _zero(derive: Derive, centre: list[Any], theorem: Theorem) -> Part:
+    inside = _sam(derive, _ball(centre, theorem.half_width), theorem.rho)
+    at = _sam(derive, centre, theorem.rho)
+    one = newton_confirms(at.grad_plus, inside.update, theorem.half_width)
+    return _one_and_steep(one, inside, theorem, f"g⁺ within {theorem.half_width!r}")
+
+
+def _curvature(derive: Derive, centre: list[Any], theorem: Theorem) -> Part:
+    bound = theorem.min_curvature
+    assert bound is not None
+    inside = _sam(derive, _ball(centre, theorem.half_width), theorem.rho)
+    good = is_positive(shifted(inside.hessian_plus, -bound))
     outcome = "exceeds" if good else "is NOT shown to exceed"
-    return good, f"every eigenvalue of H⁺ {outcome} {bound:.6g} (Schur complements)"
+    return good, f"every eigenvalue of H⁺ {outcome} {bound!r} (Schur complements)"
 
 
-def _shifted(matrix: Any, by: Any) -> Any:
-    moved = matrix * 1
-    for i in range(matrix.nrows()):
-        moved[i, i] = moved[i, i] + by
-    return moved
-
-
-def _block(matrix: Any, rows: range, columns: range) -> Any:
+def _attraction(derive: Derive, centre: list[Any], theorem: Theorem, claim: Attraction) -> Part:
     flint = require("proof", "flint")
-    return flint.arb_mat(len(rows), len(columns), [matrix[i, j] for i in rows for j in columns])
-
-
-def _is_positive(matrix: Any) -> bool:
-    """Whether every symmetric member is positive definite: shown in one of two ways.
-
-    By elimination in balls, which is the sharper way for few coordinates; or because the middle is positive definite by
-    more than the Frobenius norm of the rest.
-    """
-    if _eliminates(matrix):
-        return True
-    flint = require("proof", "flint")
-    n = matrix.nrows()
-    middle = flint.arb_mat(n, n, [entry.mid() for entry in matrix.entries()])
-    if not all(entry.is_finite() for entry in matrix.entries()):
-        return False
-    radius = sum((entry.rad() * entry.rad() for entry in matrix.entries()), flint.arb(0)).sqrt()
-    # Only the lower triangle of the middle is looked at, so its upper one may differ by as much as the radii.
-    apart = middle - middle.transpose()
-    radius = radius + sum((entry * entry for entry in apart.entries()), flint.arb(0)).sqrt()
-    return _eliminates(_shifted(middle, -radius))
-
-
-def _eliminates(matrix: Any) -> bool:
-    """A symmetric matrix is positive definite if a leading block and its Schur complement are."""
-    n = matrix.nrows()
-    if n <= _LEAF:
-        # Symmetric elimination: every pivot is positive.
-        rows = [[matrix[i, j] for j in range(n)] for i in range(n)]
-        for k in range(n):
-            if not rows[k][k] > 0:
-                return False
-            for i in range(k + 1, n):
-                factor = rows[i][k] / rows[k][k]
-                for j in range(k + 1, n):
-                    rows[i][j] = rows[i][j] - factor * rows[k][j]
-        return True
-    half = n // 2
-    top, bottom = range(half), range(half, n)
-    leading, corner = _block(matrix, top, top), _block(matrix, top, bottom)
-    if not _eliminates(leading):
-        return False
-    try:
-        solved = leading.solve(corner)
-    except ZeroDivisionError:
-        return False
-    return _eliminates(_block(matrix, bottom, bottom) - corner.transpose() * solved)
-
-
-def _attraction(derive: Derive, centre: list[Any], content: dict[str, Any]) -> Part:
-    flint = require("proof", "flint")
-    claim = content["attraction"]
-    lr, width, factor, basin = claim["lr"], claim["half_width"], claim["factor"], claim["basin_radius"]
-    failed = f"SAM with lr = {lr:g} could NOT be shown to converge from within {basin:.3g}"
-    if not (0 < factor < 1 and 0 < claim["spectral"] < 1 and width > content["half_width"] and lr > 0 and basin > 0):
-        return False, failed
+    failed = f"SAM with lr = {claim.lr!r} could NOT be shown to converge from within {claim.basin_radius!r}"
     d = len(centre)
-    at = _sam(derive, centre, content["rho"]).update
-    step = np.eye(d) - lr * np.array([[float(at[i, j].mid()) for j in range(d)] for i in range(d)])
-    solver = require("proof", "scipy.linalg")
-    norm = solver.solve_discrete_lyapunov(step.T / claim["spectral"], np.eye(d))
-    norm = (norm + norm.T) / 2
+    at = _sam(derive, centre, theorem.rho).update
+    step = np.eye(d) - claim.lr * np.array([[float(at[i, j].mid()) for j in range(d)] for i in range(d)])
+    norm = _norm(step, claim.factor)
+    if norm is None:
+        return False, failed
     q = flint.arb_mat(d, d, norm.ravel().tolist())
-    inside = _sam(derive, _ball(centre, width), content["rho"])
-    moved = _shifted(inside.update * -lr, 1)
-    if not _is_positive(q * (flint.arb(factor) ** 2) - moved.transpose() * (q * moved)):
+    inside = _sam(derive, _ball(centre, claim.half_width), theorem.rho)
+    moved = shifted(inside.update * -claim.lr, 1)
+    # From one point of the box to another SAM's map is the mean of its derivatives, and that lies in the balls.
+    if not is_positive(q * (flint.arb(claim.factor) ** 2) - moved.transpose() * (q * moved)):
         return False, failed
     values = np.linalg.eigvalsh(norm)
     low, high = 0.999 * values[0], 1.001 * values[-1]
-    if not (low > 0 and _is_positive(_shifted(q, -low)) and _is_positive(_shifted(q * -1, high))):
+    if not (low > 0 and is_positive(shifted(q, -low)) and is_positive(shifted(q * -1, high))):
         return False, failed
-    own = 0.999 * (width - content["half_width"]) * float(np.sqrt(low / high))
-    if own < basin:
+    # The largest ellipsoid of the norm about the point that fits into the box is mapped into itself.
+    own = 0.999 * (claim.half_width - theorem.half_width) * float(np.sqrt(low / high))
+    if own < claim.basin_radius:
         return False, failed
-    return True, f"SAM with lr = {lr:g} converges from within {basin:.3g}: it contracts by {factor:.6g} a step"
-
-
-def _is_invariant(f: Any) -> bool:
-    sympy = require("proof", "sympy")
-    x = sympy.symbols(f"x:{f.dim}")
-
-    def exact(coordinates: Sequence[Any]) -> Any:
-        value = sympy.sympify(f.formula(coordinates))
-        return value.replace(lambda node: node.is_Float, lambda node: sympy.Rational(float(node)))
-
-    for i in range(f.dim - 1):
-        turned = list(x)
-        turned[i] = (3 * x[i] - 4 * x[i + 1]) / 5
-        turned[i + 1] = (4 * x[i] + 3 * x[i + 1]) / 5
-        if sympy.expand(exact(turned) - exact(x)) != 0:
-            return False
-    return True
-
-
-def _least_squares(f: Any, content: dict[str, Any], derive: Derive, centre: list[Any]) -> Check:
-    flint = require("proof", "flint")
-    sympy = require("proof", "sympy")
-    d, free, width = f.dim, content["free"], content["half_width"]
-    symbols = [Symbol(s) for s in sympy.symbols(f"x:{d}", positive=True)]
-    squares = sum((r.node**2 for r in f.residuals(symbols)), sympy.Integer(0))
-    if sympy.expand(squares - f.formula(symbols).node) != 0:
-        return Check(False, ("the function could not be shown to be the sum of the squares of its residuals",))
-    wide = [c + flint.arb(0, width) if i in free else c for i, c in enumerate(centre)]
-    at, inside = _sam(derive, centre, content["rho"]), _sam(derive, wide, content["rho"])
-    count = len(free)
-    value = flint.arb_mat(count, 1, [r[0] for r in _first_order(f.residuals, at.plus)])
-    slopes = flint.arb_mat([r[1] for r in _first_order(f.residuals, inside.plus)]) * inside.perturbed
-    derivative = flint.arb_mat(count, count, [slopes[i, j] for i in range(count) for j in free])
-    one = _newton_confirms(value, derivative, width)
-    steep = bool(inside.size > content["grad_norm_above"]) and content["grad_norm_above"] > 0
-    return Check(
-        one and steep,
-        (
-            "f is the sum of the squares of its residuals, symbolically",
-            f"interval Newton {'finds' if one else 'does NOT find'} exactly one zero of the residuals at x⁺ in the "
-            f"slice of half-width {width:.3g}, and ‖g‖ {'exceeds' if steep else 'is NOT shown to exceed'} "
-            f"{content['grad_norm_above']:.6g} there",
-        ),
+    return True, (
+        f"SAM with lr = {claim.lr!r} converges from within {claim.basin_radius!r}: it contracts by {claim.factor!r} or "
+        f"less a step within {claim.half_width!r}"
     )
 
 
+def _norm(step: Any, factor: float) -> Any:
+    """A norm in which steps should contract by `factor`; floats, of which the caller proves what is needed."""
+    solver = require("proof", "scipy.linalg")
+    if not np.isfinite(step).all():
+        return None
+    largest = float(np.abs(np.linalg.eigvals(step)).max())
+    between = (largest + 2 * factor) / 3
+    if not largest < between:
+        return None
+    norm = solver.solve_discrete_lyapunov(step.T / between, np.eye(len(step)))
+    return (norm + norm.T) / 2 if np.isfinite(norm).all() else None
+
+
+def _least_squares(f: Any, theorem: Theorem, derive: Derive, centre: list[Any]) -> list[Part]:
+    flint = require("proof", "flint")
+    residuals = getattr(f, "residuals", None)
+    if residuals is None or not isinstance(f, AbstractFormula) or not is_sum_of_squares(f.formula, residuals, f.dim):
+        return [(False, "the function could not be shown to be the sum of the squares of its residuals")]
+    free, width = theorem.free, theorem.half_width
+    wide = [c + flint.arb(0, width) if i in free else c for i, c in enumerate(centre)]
+    at, inside = _sam(derive, centre, theorem.rho), _sam(derive, wide, theorem.rho)
+    values, slopes = _first_order(residuals, at.plus), _first_order(residuals, inside.plus)
+    count = len(free)
+    if len(values) != count:
+        return [(False, f"there are {len(values)} residuals and {count} free coordinates")]
+    if not all(entry.is_finite() for entry in inside.grad_plus.entries()):
+        return [(False, "f is NOT shown to be defined at x⁺")]
+    moving = flint.arb_mat([slope for _, slope in slopes]) * inside.perturbed
+    derivative = flint.arb_mat(count, count, [moving[i, j] for i in range(count) for j in free])
+    one = newton_confirms(flint.arb_mat(count, 1, [value for value, _ in values]), derivative, width)
+    return [
+        (True, "f is the sum of the squares of its residuals, symbolically"),
+        _one_and_steep(one, inside, theorem, f"the residuals at x⁺ in the slice of half-width {width!r}"),
+    ]
+
+
 def _first_order(functions: Callable[[Sequence[Any]], Sequence[Any]], x: Sequence[Any]) -> list[tuple[Any, list[Any]]]:
+    """Value and gradient of every function."""
     flint = require("proof", "flint")
     columns = []
     for k in range(len(x)):
         series = [Series(flint.arb_series([c, flint.arb(int(i == k))], prec=2)) for i, c in enumerate(x)]
-        columns.append([[*r.node.coeffs(), flint.arb(0), flint.arb(0)] for r in functions(series)])
+        columns.append([_coefficients(value) for value in functions(series)])
     return [(columns[0][r][0], [column[r][1] for column in columns]) for r in range(len(columns[0]))]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from samirage.landscape import AbstractFormula, TanhNetwork
 from samirage.points.balls import Ball, Matrix, column, flint, identity, norm
@@ -11,6 +11,9 @@ from samirage.points.network_balls import network_derivatives
 
 Enclose = Callable[[Matrix], tuple[Matrix, Matrix]]
 """Maps a box, a column of d balls, to enclosures of the gradient (d, 1) and the Hessian (d, d) over it."""
+
+# What makes a function compute its formula: a subclass or an object that has others of these may compute anything.
+_EVALUATION: Final = ("__call__", "_value", "value_and_grad", "grad")
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,27 @@ def enclose(f: Any) -> Enclose:
         f: An analytic function with a `formula`, or a `TanhNetwork`.
 
     Raises:
-        TypeError: If it is neither.
+        TypeError: If it is neither, or need not compute its formula: a subclass of `TanhNetwork`, or one of an analytic
+            function that evaluates it in another way.
     """
-    if isinstance(f, TanhNetwork):
-        return network_derivatives(f)
-    if not isinstance(f, AbstractFormula):
+    kind: type = TanhNetwork if isinstance(f, TanhNetwork) else AbstractFormula
+    if not isinstance(f, AbstractFormula | TanhNetwork):
         raise TypeError(
             f"a proof needs a formula that ball arithmetic can evaluate; {type(f).__name__} has none: use an analytic "
             "function, a SymPyFunction or a TanhNetwork"
         )
+    for name in _EVALUATION:
+        if getattr(type(f), name, None) is not getattr(kind, name) or name in vars(f):
+            raise TypeError(
+                f"a proof is about the formula, and {type(f).__name__} computes something else, for it has a "
+                f"`{name}` of its own: write all of f into `formula`"
+            )
+    if isinstance(f, TanhNetwork):
+        if type(f) is not TanhNetwork:
+            raise TypeError(
+                f"proofs know TanhNetwork itself and no subclass, which may be another function; got {type(f).__name__}"
+            )
+        return network_derivatives(f)
     formula = f.formula
 
     def by_jets(x: Matrix) -> tuple[Matrix, Matrix]:

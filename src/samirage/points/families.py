@@ -1,43 +1,52 @@
-"""Families of hallucinated points, reduced to isolated ones: rotations, and sums of squares."""
+"""Families of hallucinated points, reduced to isolated ones: rotations, and sums of squares.
+
+Whether a function belongs to such a family is decided in exact rational arithmetic, not by what it claims of itself.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
-from samirage.errors import require
-from samirage.landscape import AbstractFormula, Scalar, Smooth
-from samirage.points.balls import Floats, Matrix, box, column, flint, matrix, middle, norm
+from samirage.landscape import AbstractFormula, Scalar
+from samirage.points.balls import Floats, Matrix, box, column, flint, is_finite, matrix, middle, norm
 from samirage.points.enclosure import Enclose, SamBox, over_box
+from samirage.points.exact import Algebra, TooLargeError
 from samirage.points.jets import Jet
 
 Residuals = Callable[[Sequence[Scalar]], Sequence[Scalar]]
 
 
 def is_rotation_invariant(f: Any) -> bool:
-    """Prove that a formula depends on the distance from the origin alone: symbolically, `x_i·∂_j f = x_j·∂_i f`.
+    """Prove that a formula depends on the distance from the origin alone: exactly, `x_i·∂_j f = x_j·∂_i f`.
+
+    Denominators and the arguments of logarithms and roots have to be so too: then `f` is defined at all points of a
+    sphere, or at none.
 
     Args:
-        f: A function; False for those whose formula is not a polynomial.
+        f: A function of two or more coordinates. False proves nothing.
 
     Example:
         >>> from samirage.landscape import DoubleWell, Ring
         >>> is_rotation_invariant(Ring(dim=3)), is_rotation_invariant(DoubleWell())
         (True, False)
     """
-    if not isinstance(f, AbstractFormula):
+    if not isinstance(f, AbstractFormula) or f.dim < 2:
         return False
-    sympy = require("proof", "sympy")
-    x = sympy.symbols(f"x:{f.dim}", real=True)
+    algebra = Algebra(f.dim)
+    x, zero = algebra.coordinates, algebra.constant(0)
     try:
-        value = sympy.sympify(f.formula(x))
-    except (AttributeError, TypeError):  # a function that symbols do not know as a method
+        value = zero + f.formula(x)
+        parts = (value, *algebra.partial)
+        for i in range(f.dim - 1):  # the rotations in these planes generate all others
+            turn = [zero] * f.dim
+            turn[i], turn[i + 1] = -x[i + 1], x[i]
+            if not all(algebra.derivative(each, turn).is_zero for each in parts):
+                return False
+    except (AttributeError, TypeError, ValueError, TooLargeError):  # a formula that is none, or too long
         return False
-    value = value.replace(lambda node: node.is_Float, lambda node: sympy.Rational(float(node)))
-    pairs = ((i, j) for i in range(f.dim) for j in range(i))
-    return all(sympy.expand(x[i] * value.diff(x[j]) - x[j] * value.diff(x[i])) == 0 for i, j in pairs)
+    return True
 
 
 class Ray(AbstractFormula):
@@ -60,19 +69,28 @@ class Ray(AbstractFormula):
         zero = x[0] * 0
         return self._f.formula([x[0], *[zero] * (self._f.dim - 1)])
 
-    def distance(self, x: Floats) -> Floats:
-        """Return the distance of a point from the origin, rounded, shape (1,)."""
-        return np.array([float(norm(matrix(x)).mid())])
+    def distance(self, x: Floats) -> Matrix:
+        """Enclose the distance of a point from the origin, a column of one ball."""
+        return column([norm(matrix(x))])
 
 
-def residuals_of(f: Smooth) -> Residuals | None:
-    """Return the residuals of a function that is defined as the sum of their squares; None for others.
+def residuals_of(f: Any) -> Residuals | None:
+    """Return the residuals of a function that is proved to be the sum of their squares; None for others.
 
     Args:
-        f: A function.
+        f: A function; whatever residuals it claims, its formula is held against them exactly.
     """
-    found: Residuals | None = getattr(f, "residuals", None)
-    return found
+    claimed: Residuals | None = getattr(f, "residuals", None)
+    if claimed is None or not isinstance(f, AbstractFormula):
+        return None
+    algebra = Algebra(f.dim)
+    try:
+        rest = algebra.constant(0) + f.formula(algebra.coordinates)
+        for residual in claimed(algebra.coordinates):
+            rest = rest - (residual + algebra.constant(0)) ** 2  # a residual may be a number, to be squared exactly
+    except (AttributeError, TypeError, ValueError, TooLargeError):
+        return None
+    return claimed if rest.is_zero else None
 
 
 @dataclass(frozen=True)
@@ -126,20 +144,22 @@ class Slice:
             radius: Half-width of the box.
 
         Returns:
-            The enclosure; None where the gradient may vanish in the box, or there are more residuals than coordinates.
+            The enclosure; None where the gradient may vanish in the box, f may be undefined at `x⁺`, or there are more
+            residuals than coordinates.
         """
         x = box(self.centre, 0.0)
         wide = box(self.centre, radius)
         for i in self.free:
             x[i, 0] = wide[i, 0]
         inside = over_box(self._derive, x, self.rho)
-        if inside is None or self._value.nrows() != len(self.free):
+        if inside is None or not is_finite(inside.grad_plus) or self._value.nrows() != len(self.free):
             return None
         _, slopes = self._at(inside)
         rows = [[slopes[i, j] for j in self.free] for i in range(slopes.nrows())]
         return SliceBox(self._value, flint().arb_mat(rows), inside)
 
     def _at(self, sam: SamBox) -> tuple[Matrix, Matrix]:
-        jets = self._residuals(Jet.variables(sam.x_plus.entries()))
+        x = Jet.variables(sam.x_plus.entries())
+        jets = [x[0] * 0 + residual for residual in self._residuals(x)]
         slopes = flint().arb_mat([jet.grad for jet in jets])
         return column([jet.value for jet in jets]), slopes * sam.perturbed

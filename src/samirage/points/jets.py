@@ -5,7 +5,7 @@ on the jets of its coordinates gives its derivatives by the chain rule; on balls
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 Number = Any
 """The arithmetic of the coefficients: python-flint's `arb`, or anything that knows the same operations."""
@@ -27,6 +27,8 @@ class Jet:
     """
 
     __slots__ = ("grad", "hessian", "value")
+    __array_ufunc__ = None  # NumPy's scalars leave mixed operations to this class
+    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, value: Number, grad: list[Number], hessian: list[list[Number]]) -> None:
         self.value = value
@@ -49,7 +51,7 @@ class Jet:
 
     def __add__(self, other: Any) -> Self:
         if not isinstance(other, Jet):
-            return type(self)(self.value + other, self.grad, self.hessian)
+            return type(self)(self.value + _exact(other), self.grad, self.hessian)
         return type(self)(
             self.value + other.value,
             [a + b for a, b in zip(self.grad, other.grad, strict=True)],
@@ -69,7 +71,7 @@ class Jet:
 
     def __mul__(self, other: Any) -> Self:
         if not isinstance(other, Jet):
-            return self._scaled(other)
+            return self._scaled(_exact(other))
         a, b = self, other
         return type(self)(
             a.value * b.value,
@@ -90,6 +92,7 @@ class Jet:
 
     def __truediv__(self, other: Any) -> Self:
         if not isinstance(other, Jet):
+            other = _exact(other)
             return type(self)(
                 self.value / other, [p / other for p in self.grad], [[p / other for p in row] for row in self.hessian]
             )
@@ -97,6 +100,12 @@ class Jet:
 
     def __rtruediv__(self, other: Any) -> Self:
         return self._reciprocal().__mul__(other)
+
+    def __eq__(self, other: object) -> NoReturn:
+        raise TypeError("a formula may not compare its coordinates: it must be one expression for all of them")
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a formula may not branch on its coordinates: it must be one expression for all of them")
 
     def __pow__(self, exponent: int) -> Self:
         if not isinstance(exponent, int) or exponent < 0:
@@ -165,6 +174,17 @@ class Jet:
         )
 
 
+def _exact(number: Any) -> int | float:
+    """Return a coefficient that means exactly what it holds.
+
+    Raises:
+        TypeError: If it is none, such as a float of another precision.
+    """
+    if not isinstance(number, int | float):
+        raise TypeError(f"a formula may combine its coordinates with ints and floats only; got {number!r:.60}")
+    return number
+
+
 def _power(c: Number, exponent: int) -> Number:
     """Multiply out: python-flint's own power of a ball that holds 0 is not a number."""
     result = c * 0 + 1
@@ -189,7 +209,8 @@ def derivatives(
         >>> derivatives(lambda x: x[0] ** 3 + x[0] * x[1], [2.0, 5.0])
         ([17.0, 2.0], [[12.0, 1.0], [1.0, 0.0]])
     """
-    jet = formula(Jet.variables(x))
+    variables = Jet.variables(x)
+    jet = variables[0] * 0 + formula(variables)  # a formula may return a number
     d = len(x)
     full = [[jet.hessian[max(i, j)][min(i, j)] for j in range(d)] for i in range(d)]
     return jet.grad, full

@@ -21,6 +21,7 @@ from samirage.landscape import Smooth
 from samirage.points.balls import (
     PRECISION_BITS,
     Floats,
+    Matrix,
     bounds,
     box,
     identity,
@@ -29,16 +30,19 @@ from samirage.points.balls import (
     matrix,
     middle,
     precision,
+    widened,
 )
 from samirage.points.contraction import prove_attraction
 from samirage.points.enclosure import Enclose, SamBox, enclose, over_box
 from samirage.points.equation import check_gradient, check_point, check_rho
 from samirage.points.families import Ray, Slice, is_rotation_invariant, residuals_of
 from samirage.points.krawczyk import newton_shift, reach
-from samirage.points.proof import Attraction, Proof, Reduction
+from samirage.points.proof import Proof, rounded_down
+from samirage.points.record import Reduction, Theorem
 
 _WIDEST: Final = 1e-8  # half-width of the box, relative to the size of the point, that is tried first
 _NARROWEST: Final = 1e-13
+_ROOM: Final = 0.999
 
 
 def prove(
@@ -77,60 +81,79 @@ def prove(
         >>> x = find_hallucinated(f, f.minimizers[0], rho=1.5)[0].x
         >>> proof = prove(f, x, rho=1.5, lr=0.1)
         >>> print(proof.statement.split(". ")[0])
-        The box of half-width 1e-08 about the given point holds exactly one zero of g(x + 1.5·g(x)/‖g(x)‖)
+        The box of half-width 1e-08 about the given point (0.4709..., -0.0222...) holds exactly one zero of \
+g(x + 1.5·g(x)/‖g(x)‖)
         >>> prove(f, x + 1e-4, rho=1.5).proved
         False
     """
     rho = check_rho(rho)
-    if lr is not None and not (math.isfinite(lr) and lr > 0):
-        raise ValueError(f"lr must be None or a finite number above 0; got {lr!r}")
-    if radius is not None and not (math.isfinite(radius) and radius > 0):
-        raise ValueError(f"radius must be None or a finite number above 0; got {radius!r}")
+    lr, radius = _positive("lr", lr), _positive("radius", radius)
     if isinstance(bits, bool) or not isinstance(bits, int) or bits < 53:
         raise ValueError(f"bits must be a whole number of at least 53; got {bits!r}")
+    derive = enclose(f)
     point = check_point(f, x)
     _, grad = check_gradient(f, point)
     if float(grad.norm()) == 0:
         raise ValueError("the gradient is 0 at x, where SAM has no direction: x is a stationary point of f itself")
-    derive = enclose(f)
     centre: Floats = point.cpu().numpy()
     radii = [radius] if radius is not None else _radii(centre)
     with precision(bits):
-        plain = _Attempt(derive, centre, rho, radii, lr).proof()
+        plain = _Attempt(derive, matrix(centre), centre, "none", rho, radii, lr).proof()
         if plain.proved or plain.grad_norm is None:
             return plain
-        if f.dim > 1 and is_rotation_invariant(f):
-            return _along_ray(f, centre, rho, radii, lr)
+        if is_rotation_invariant(f):
+            ray = Ray(f)
+            return _Attempt(enclose(ray), ray.distance(centre), centre, "rotation", rho, radii, lr).proof()
         residuals = residuals_of(f)
         if residuals is not None:
-            return _within_slice(f, Slice(residuals, derive, centre, rho), radii, lr)
+            return _within_slice(Slice(residuals, derive, centre, rho), radii, lr)
         return plain
+
+
+def _positive(name: str, value: float | None) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be None or a finite number above 0; got {value!r}")
+    return float(value)
 
 
 def _radii(centre: Floats) -> list[float]:
     scale = max(1.0, float(np.abs(centre).max()))
     count = round(math.log10(_WIDEST / _NARROWEST)) + 1
-    return [_WIDEST * scale * 10.0**-i for i in range(count)]
+    return [float(f"{_WIDEST * scale * 10.0**-i:.1e}") for i in range(count)]  # numbers that are short to print
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """The proof about one isolated point."""
+    """The proof about one isolated zero of a function, in the coordinates in which it is isolated.
+
+    Attributes:
+        derive: Encloses gradient and Hessian of the function.
+        middle: Encloses the centre of the boxes, a column: the point itself, or its distance from the origin.
+        point: The given point.
+        reduction: What the coordinates are.
+        rho: Perturbation radius.
+        radii: Half-widths to be tried, widest first.
+        lr: Learning rate at which attraction is to be proved, or None.
+    """
 
     derive: Enclose
-    centre: Floats
+    middle: Matrix
+    point: Floats
+    reduction: Reduction
     rho: float
     radii: list[float]
     lr: float | None
 
     def proof(self) -> Proof:
-        best = _failure(self.centre, self.rho, self.radii[-1], "the gradient may vanish in the box")
-        at = over_box(self.derive, matrix(self.centre), self.rho)
+        best = _failure(self.point, self.rho, self.radii[-1], "the gradient may vanish in the box")
+        at = over_box(self.derive, self.middle, self.rho)
         if at is None:
             return best
         for radius in self.radii:
-            inside = over_box(self.derive, box(self.centre, radius), self.rho)
-            if inside is None:
+            inside = over_box(self.derive, widened(self.middle, radius), self.rho)
+            if inside is None or not _stated(inside) > 0:
                 continue
             if not reach(at.grad_plus, inside.update, radius) < 1:
                 shift = newton_shift(middle(at.grad_plus)[:, 0], middle(at.update))
@@ -138,7 +161,7 @@ class _Attempt:
                     best,
                     grad_norm=_ends(inside.grad_norm),
                     reason=(
-                        f"no box of half-width {radius:.0e} or more about x could be shown to hold exactly one zero of "
+                        f"no box of half-width {radius!r} or more about x could be shown to hold exactly one zero of "
                         f"g⁺: Newton's step goes {shift:.1e} away; polish x, or there is none, or M = H⁺A is singular"
                     ),
                 )
@@ -147,118 +170,84 @@ class _Attempt:
             # A narrower box may let attraction be proved; what cannot be proved at any width is reported at the widest.
             if found.proved or self.lr is None or found.min_curvature is None:
                 return found
-            best = found if best.x_plus_box is None else best
+            best = found if best.theorem is None else best
         return best
 
     def _described(self, inside: SamBox, radius: float) -> Proof:
         hessian = middle(inside.hessian_plus) if is_finite(inside.hessian_plus) else None
         lowest = -1.0 if hessian is None else float(np.linalg.eigvalsh((hessian + hessian.T) / 2)[0])
-        bound = 0.5 * lowest
-        strict = bound > 0 and is_positive_definite(inside.hessian_plus - identity(len(self.centre)) * bound)
-        low, high = _ends(inside.grad_norm)
-        statement = (
-            f"The box of half-width {radius:.3g} about the given point holds exactly one zero of "
-            f"g(x + {self.rho:g}·g(x)/‖g(x)‖). There ‖g‖ is above {_down(low)}"
-        )
+        bound = rounded_down(0.5 * lowest)
+        strict = bound > 0 and is_positive_definite(inside.hessian_plus - identity(self.middle.nrows()) * bound)
         reason, attraction = "", None
-        if strict:
-            statement += f", and x⁺ is a strict minimizer of f: every eigenvalue of H⁺ exceeds {_down(bound)}."
-        else:
-            statement += "."
+        if not strict:
             reason = (
                 f"H⁺ could not be shown to be positive definite (its smallest eigenvalue is about {lowest:.2g}): x⁺ is "
                 "not a strict minimizer, or not provably so"
             )
         if self.lr is not None:
-            attraction = prove_attraction(self.derive, self.centre, self.rho, self.lr, radius)
+            attraction = prove_attraction(self.derive, self.middle, self.rho, self.lr, radius)
             if attraction is None:
-                reason = reason or f"the SAM map with lr = {self.lr:g} could not be shown to contract about the point"
-            else:
-                statement += " " + _attraction_text(attraction)
-        return Proof(
-            proved=not reason,
-            statement=statement,
-            reason=reason,
+                reason = reason or f"the SAM map with lr = {self.lr!r} could not be shown to contract about the point"
+        theorem = Theorem(
+            reduction=self.reduction,
             rho=self.rho,
-            centre=self.centre,
-            box=bounds(box(self.centre, radius)),
-            x_plus_box=bounds(inside.x_plus),
-            grad_norm=(low, high),
+            centre=tuple(self.point.tolist()),
+            half_width=radius,
+            free=tuple(range(len(self.point))),
+            grad_norm_above=_stated(inside),
             min_curvature=bound if strict else None,
             attraction=attraction,
-            reduction="none",
-            free=tuple(range(len(self.centre))),
+        )
+        return Proof(
+            proved=not reason,
+            reason=reason,
+            rho=self.rho,
+            centre=self.point,
+            box=bounds(box(self.point, radius)),
+            x_plus_box=bounds(inside.x_plus) if self.reduction == "none" else None,
+            grad_norm=_ends(inside.grad_norm),
+            theorem=theorem,
         )
 
 
-def _along_ray(f: Smooth, centre: Floats, rho: float, radii: list[float], lr: float | None) -> Proof:
-    """Reduce a function of the distance from the origin to one dimension."""
-    ray = Ray(f)
-    proof = _Attempt(enclose(ray), ray.distance(centre), rho, radii, lr).proof()
-    radius = float(proof.box[0, 1] - proof.box[0, 0]) / 2
-    lifted = replace(proof, centre=centre, box=bounds(box(centre, radius)), reduction="rotation", x_plus_box=None)
-    lifted = replace(lifted, free=tuple(range(len(centre))))
-    if not proof.proved:
-        return lifted
-    distance = 0.5 * float(proof.box.sum())
-    text = (
-        "f depends on the distance from the origin alone (checked symbolically), so the proof is about that distance: "
-        f"in {distance:.17g} ± {radius:.3g} there is exactly one t such that every x with ‖x‖ = t is a hallucinated "
-        f"point; one of them lies in the box of half-width {radius:.3g} about the given point. There ‖g‖ is above "
-        f"{_down(proof.grad_norm[0] if proof.grad_norm else 0.0)}, and x⁺ is a minimizer of f, strict across the "
-        f"sphere of its kind: the curvature along the ray exceeds {_down(proof.min_curvature or 0.0)}."
-    )
-    if proof.attraction is not None:
-        text += " Of the distance ‖x‖: " + _attraction_text(proof.attraction)
-    return replace(lifted, statement=text)
-
-
-def _within_slice(f: Smooth, sliced: Slice, radii: list[float], lr: float | None) -> Proof:
+def _within_slice(sliced: Slice, radii: list[float], lr: float | None) -> Proof:
     """Prove that a sum of squares vanishes at `x⁺`, for a point in the slice in which most coordinates are held."""
     centre, rho = sliced.centre, sliced.rho
-    proof = _failure(centre, rho, radii[-1], "no box about x could be shown to hold a zero of the residuals at x⁺")
     for radius in radii:
         found = sliced.over(radius)
-        if found is None or not reach(found.value, found.derivative, radius) < 1:
+        if found is None or not (_stated(found.inside) > 0 and reach(found.value, found.derivative, radius) < 1):
             continue
-        low, high = _ends(found.inside.grad_norm)
-        held = [str(i) for i in range(len(centre)) if i not in sliced.free]
-        text = (
-            "f is a sum of squares, so the proof is about its residuals: the box of half-width "
-            f"{radius:.3g} about the given point, with the coordinates {', '.join(held)} held, has exactly one x at "
-            f"which they all vanish at x⁺ = x + {rho:g}·u(x). Then x⁺ is a global minimizer of f, not an isolated "
-            f"one, and g⁺ = 0. There ‖g‖ is above {_down(low)}."
-        )
         reason = "" if lr is None else "attraction to a manifold of hallucinated points is not proved here"
         ends = np.stack([centre, centre], 1)
         ends[list(sliced.free)] = bounds(box(centre[list(sliced.free)], radius))
         return Proof(
-            not reason, text, reason, rho, centre, ends, bounds(found.inside.x_plus), (low, high), None, None,
-            "least squares", sliced.free,
-        )  # fmt: skip
-    return replace(proof, reduction="least squares", free=sliced.free)
+            proved=not reason,
+            reason=reason,
+            rho=rho,
+            centre=centre,
+            box=ends,
+            x_plus_box=bounds(found.inside.x_plus),
+            grad_norm=_ends(found.inside.grad_norm),
+            theorem=Theorem(
+                reduction="least squares",
+                rho=rho,
+                centre=tuple(centre.tolist()),
+                half_width=radius,
+                free=sliced.free,
+                grad_norm_above=_stated(found.inside),
+            ),
+        )
+    return _failure(centre, rho, radii[-1], "no box about x could be shown to hold a zero of the residuals at x⁺")
 
 
-def _failure(centre: Floats, rho: float, radius: float, reason: str, reduction: Reduction = "none") -> Proof:
-    free = tuple(range(len(centre)))
-    return Proof(False, "", reason, rho, centre, bounds(box(centre, radius)), None, None, None, None, reduction, free)
+def _failure(centre: Floats, rho: float, radius: float, reason: str) -> Proof:
+    return Proof(False, reason, rho, centre, bounds(box(centre, radius)), None, None, None)
 
 
 def _ends(ball: Any) -> tuple[float, float]:
     return float(np.nextafter(float(ball.lower()), -np.inf)), float(np.nextafter(float(ball.upper()), np.inf))
 
 
-def _down(bound: float) -> str:
-    """A lower bound, cut to five digits: never rounded up."""
-    if bound <= 0:
-        return "0"
-    unit = 10.0 ** (math.floor(math.log10(bound)) - 4)
-    return f"{math.floor(bound / unit) * unit:.5g}"
-
-
-def _attraction_text(attraction: Attraction) -> str:
-    return (
-        f"With lr = {attraction.lr:g}, SAM converges to it from every start within {_down(attraction.basin_radius)} "
-        f"of it; in the norm of a Lyapunov equation every step multiplies the distance by {attraction.factor:.6g} or "
-        "less."
-    )
+def _stated(inside: SamBox) -> float:
+    """The lower bound of `‖g‖` that is stated: less than what is proved, for checkers with wider enclosures."""
+    return rounded_down(_ROOM * _ends(inside.grad_norm)[0])
