@@ -168,7 +168,9 @@ DECISIONS = {
 @pytest.mark.parametrize("case", DECISIONS.values(), ids=DECISIONS)
 def test_decisions(case):
     values, residuals, lr, momentum, attracts, bound, zero_modes, reason = case
-    verdict = decide(spectrum(*values, residuals=residuals), lr=lr, momentum=momentum, tolerance=1e-6)
+    verdict = decide(
+        spectrum(*values, residuals=residuals), lr=lr, momentum=momentum, tolerance=1e-6, is_manifold=lambda: True
+    )
     assert verdict.attracts is attracts
     assert verdict.max_stable_lr == (bound if bound is None else pytest.approx(bound))
     assert verdict.zero_modes == zero_modes
@@ -176,9 +178,21 @@ def test_decisions(case):
     assert bool(verdict.reason) == (attracts is None)
 
 
+@pytest.mark.parametrize(("lr", "attracts"), [(None, None), (0.49, None), (0.51, False)])
+def test_zero_modes_that_are_no_manifolds_leave_open_what_they_decide(lr, attracts):
+    settings = {"momentum": 0.0, "tolerance": 1e-6, "is_manifold": lambda: False}
+    verdict = decide(spectrum(4.0, 1.0, 0.0), lr=lr, **settings)
+    assert (verdict.attracts, verdict.max_stable_lr, verdict.zero_modes) == (attracts, None, 1)
+    assert "does not rest along zero modes of M (1)" in verdict.reason
+    # What repels, repels whatever zero modes there are, and without any none is asked about.
+    assert decide(spectrum(4.0, -1.0, 0.0), lr=lr, **settings).attracts is False
+    assert decide(spectrum(4.0, 1.0), lr=lr, **settings).attracts is (lr is None or lr < 0.5)
+
+
 def test_the_contraction_is_that_of_the_slowest_component():
-    assert decide(spectrum(4.0, 1.0, 0.0), lr=0.1, momentum=0.0, tolerance=1e-6).contraction == pytest.approx(0.9)
+    settings = {"tolerance": 1e-6, "is_manifold": lambda: True}
+    assert decide(spectrum(4.0, 1.0, 0.0), lr=0.1, momentum=0.0, **settings).contraction == pytest.approx(0.9)
     # With momentum 0.81 the roots of z² − (1.81 − lr·mu)·z + 0.81 are complex, of size 0.9, for lr·mu in 0.01…3.61.
-    heavy = decide(spectrum(4.0, 1.0), lr=0.1, momentum=0.81, tolerance=1e-6)
+    heavy = decide(spectrum(4.0, 1.0), lr=0.1, momentum=0.81, **settings)
     assert heavy.contraction == pytest.approx(0.9)
-    assert decide(spectrum(4.0), lr=None, momentum=0.0, tolerance=1e-6).contraction is None
+    assert decide(spectrum(4.0), lr=None, momentum=0.0, **settings).contraction is None

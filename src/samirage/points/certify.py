@@ -8,6 +8,7 @@ Hallucinated points are those of Park, Jang, Ryu and Yang (arXiv 2509.21818).
 """
 
 import math
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -16,9 +17,10 @@ from torch import Tensor
 from samirage.landscape import Linearized, Smooth
 from samirage.points.attraction import decide
 from samirage.points.certificate import Certificate
-from samirage.points.curvature import dense_curvature, iterative_curvature
-from samirage.points.equation import check_rho
-from samirage.points.evidence import kind_of
+from samirage.points.critical import DEGENERATE, HALLUCINATED, Critical, critical_kind
+from samirage.points.curvature import Curvature, dense_curvature, iterative_curvature
+from samirage.points.equation import at_rest, check_rho, stationary
+from samirage.points.zero_modes import follow, settled
 from samirage.sam import VARIANTS, Jacobian, Status, Variant, displacement
 
 DENSE_DIM: Final = 500
@@ -26,6 +28,7 @@ DENSE_DIM: Final = 500
 
 _MATRIX_FREE_TOLERANCE: Final = 1e-4  # which iterations reach in a few dozen products, even within a cluster
 _UNPOLISHED: Final = 10  # times ‖d‖/‖g‖: how far, relatively, eigenvalues are from those at the very point of rest
+_UNCERTAIN: Final = 0.1  # no larger eigenvalue, relatively, counts as 0, however rough the point
 _STATIONARY: Final = 1e-6  # ‖g‖, relative to what the curvature makes of it within ‖e‖, that counts as 0
 _KINK: Final = 0.02  # relative difference between a Hessian product and the difference quotient of the gradient
 _NOISE: Final = 50  # rounding units of the gradient that its difference quotient may be off
@@ -107,17 +110,19 @@ def certify(
     dense = f.dim <= DENSE_DIM if dense is None else dense
     update_norm = float(torch.linalg.vector_norm(grad_plus + weight_decay * x))
     rests = update_norm <= max_shift_ratio * grad_norm
-    if tolerance is None:
-        rounding = 4 * math.sqrt(torch.finfo(x.dtype).eps)
-        tolerance = rounding if dense else max(rounding, _MATRIX_FREE_TOLERANCE)
-        tolerance = max(tolerance, min(_UNPOLISHED * update_norm / grad_norm, 0.1) if rests else 0.0)
+    rounding = max(4 * math.sqrt(torch.finfo(x.dtype).eps), 0.0 if dense else _MATRIX_FREE_TOLERANCE)
+    given, tolerance = tolerance, rounding if tolerance is None else tolerance
+    if given is None and rests:
+        tolerance = max(rounding, min(_UNPOLISHED * update_norm / grad_norm, _UNCERTAIN))
     if dense:
         curvature = dense_curvature(jacobian, f.hessian(x), f.hessian(x_plus))
     else:
         curvature = iterative_curvature(jacobian, tolerance=tolerance, seed=seed)
 
+    equation = at_rest(f, rho, variant=variant, weight_decay=weight_decay)
     length = radius if variant != "unnormalized" else float(torch.linalg.vector_norm(x)) or 1.0
     largest = float(torch.cat([curvature.hessian, curvature.hessian_plus]).abs().max())
+    seen, closer = Critical("degenerate"), None
     if grad_norm <= _STATIONARY * length * largest:
         kind, why = Status.STATIONARY, "x is, or almost is, a stationary point of f, where SAM's map is not smooth"
     elif not rests:
@@ -126,10 +131,52 @@ def certify(
     elif curvature.symmetric_residual > tolerance:
         kind = Status.UNDECIDED
         why = f"the residuals of the Hessians' eigenvalues, {curvature.symmetric_residual:.1e}, exceed the tolerance"
+    elif dense and given is None and _may_be_degenerate(curvature, grad_norm / radius, update_norm / grad_norm):
+        # What is degenerate at the point of rest near by may not be here, and the other way round.
+        z = settled(equation, x)
+        left = float(torch.linalg.vector_norm(equation.residual(z[None]))) / grad_norm
+        closer = certify(
+            f,
+            z,
+            rho,
+            variant=variant,
+            weight_decay=weight_decay,
+            max_shift_ratio=max_shift_ratio,
+            tolerance=max(rounding, _degenerate_below(left)),
+            dense=True,
+            seed=seed,
+        )
+        kind, why = closer.kind, closer.reason
     else:
-        low, high = curvature.hessian_plus.tolist()
-        kind, why = kind_of(low, high, grad_norm / radius, tolerance=tolerance), ""
-    attraction = decide(curvature.mu, lr=lr, momentum=momentum, tolerance=tolerance)
+        seen = critical_kind(
+            stationary(f, -weight_decay * x),
+            x_plus,
+            _pair(curvature.hessian_plus),
+            lambda: curvature.modes_plus(tolerance),
+            unit=grad_norm / radius,
+            length=radius,
+            tolerance=tolerance,
+        )
+        kind, why = HALLUCINATED[seen.kind], DEGENERATE if seen.kind == "degenerate" else ""
+
+    def is_manifold() -> bool:
+        if closer is not None or seen.is_degenerate:
+            return closer is not None
+        sizes = curvature.mu.values.abs()
+        return follow(
+            equation,
+            x,
+            curvature.modes_update(tolerance),
+            length=min(radius, grad_norm / float(curvature.hessian.abs().max())),
+            tolerance=tolerance,
+            multiplicity=int((sizes <= tolerance * sizes.max()).sum()) if curvature.complete else 0,
+        ).stays
+
+    attraction = decide(curvature.mu, lr=lr, momentum=momentum, tolerance=tolerance, is_manifold=is_manifold)
+    if closer is not None and not closer.attractor:
+        attraction = replace(
+            attraction, attracts=closer.attractor, max_stable_lr=closer.max_stable_lr, reason=closer.reason
+        )
     hallucinated = kind.is_hallucinated
     return Certificate(
         kind=kind,
@@ -222,7 +269,8 @@ def _check_smooth(
     generator = torch.Generator().manual_seed(seed)
     v = torch.randn(f.dim, generator=generator, dtype=torch.float64).to(x)
     size = torch.linalg.vector_norm(linearized.grad)
-    v = v / torch.linalg.vector_norm(v) + (linearized.grad / size if size > 0 else 0)
+    along = linearized.grad / size if size > 0 else torch.zeros_like(v)
+    v = v / torch.linalg.vector_norm(v) + torch.where(torch.dot(v, along) < 0, -along, along)  # which never cancel
     v = v / torch.linalg.vector_norm(v)
     rounding = torch.finfo(x.dtype).eps
     step = rounding ** (1 / 3) * radius
@@ -238,6 +286,22 @@ def _check_smooth(
             "ReLU, an absolute value, a maximum) or breaks the graph of its derivatives; use a smooth function such as "
             "tanh"
         )
+
+
+def _degenerate_below(ratio: float) -> float:
+    """Relative size of curvatures that a degenerate solution may have at a distance at which its update is left.
+
+    If a curvature `λ = L·δ` is 0 at the distance δ, the update here is `L·δ²/2`: `λ` is like its root.
+    """
+    return min(4 * math.sqrt(ratio), _UNCERTAIN)
+
+
+def _may_be_degenerate(curvature: Curvature, unit: float, ratio: float) -> bool:
+    """Tell whether some curvatures, but not all, may be 0 at the point of rest near by, or 0 only here."""
+    sizes, mu, below = curvature.hessian_plus.abs(), curvature.mu.values.abs(), _degenerate_below(ratio)
+    largest = float(sizes.max())
+    few = float(sizes.min()) <= below * largest or bool((mu <= below * mu.max()).any())
+    return few and largest > below * unit
 
 
 # --- how it is reported ------------------------------------------------------------------------------

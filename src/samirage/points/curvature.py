@@ -3,6 +3,7 @@
 Few parameters: the matrices are formed and solved. Many: products only, see `samirage.points.spectrum`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,6 +18,7 @@ from samirage.points.spectrum import (
     random_start,
     symmetric_ends,
 )
+from samirage.points.zero_modes import Modes, matrix_modes, product_modes
 from samirage.sam import Jacobian
 
 _LEADING, _LEFTMOST = 4, 2
@@ -37,6 +39,8 @@ class Curvature:
         asymmetry: `‖M − Mᵀ‖/(2·‖M‖)`, Frobenius norms.
         complete: Whether all eigenvalues are there.
         products: Hessian-vector products that it took.
+        modes_plus: Returns the zero modes of `H⁺`, those up to a size relative to the largest; of products alone, one.
+        modes_update: Returns those of `M`.
     """
 
     hessian: Tensor
@@ -48,6 +52,8 @@ class Curvature:
     asymmetry: float
     complete: bool
     products: int
+    modes_plus: Callable[[float], Modes]
+    modes_update: Callable[[float], Modes]
 
 
 def dense_curvature(jacobian: Jacobian, hessian: Tensor, hessian_plus: Tensor) -> Curvature:
@@ -85,6 +91,8 @@ def dense_curvature(jacobian: Jacobian, hessian: Tensor, hessian_plus: Tensor) -
         asymmetry=float(torch.linalg.matrix_norm(m - m.mT) / (2 * size)) if size > 0 else 0.0,
         complete=True,
         products=2 * dim,
+        modes_plus=lambda tolerance: matrix_modes(h_plus.to(jacobian.x), tolerance),
+        modes_update=lambda tolerance: matrix_modes(m.to(jacobian.x), tolerance),
     )
 
 
@@ -126,16 +134,21 @@ def iterative_curvature(jacobian: Jacobian, *, tolerance: float, seed: int) -> C
     leading, leftmost = leading_spectrum(
         counted.own.update, start, leading=_LEADING, leftmost=_LEFTMOST, tolerance=tolerance
     )
+    mu = _merged(leading, leftmost, tolerance)
+    null, null_plus = mu.nearest_0, hessian_plus.nearest_0
+    size, size_plus = (float(spectrum.values.abs().max()) for spectrum in (mu, hessian_plus))
     return Curvature(
         hessian=hessian.values,
         hessian_plus=hessian_plus.values,
         tangent=tangent.values,
         a=a,
-        mu=_merged(leading, leftmost, tolerance),
+        mu=mu,
         symmetric_residual=max(_relative(s) for s in (hessian, hessian_plus, tangent)),
         asymmetry=_asymmetry(counted.own, start, seed),
         complete=False,
         products=counted.products,
+        modes_plus=lambda _: product_modes(jacobian.hvp_plus, jacobian.hvp_plus, null_plus, size_plus),
+        modes_update=lambda _: product_modes(jacobian.update, jacobian.update_transpose, null, size),
     )
 
 
@@ -175,7 +188,8 @@ def _merged(leading: Spectrum, leftmost: Spectrum, tolerance: float) -> Spectrum
     values = torch.cat([leading.values, leftmost.values[new]])
     residuals = torch.cat([leading.residuals, leftmost.residuals[new]])
     order = values.abs().argsort(descending=True, stable=True)
-    return Spectrum(values[order], residuals[order], leading.products + leftmost.products)
+    last = min((leading, leftmost), key=lambda part: float(part.values.abs().min()))
+    return Spectrum(values[order], residuals[order], leading.products + leftmost.products, nearest_0=last.nearest_0)
 
 
 def _asymmetry(jacobian: Jacobian, like: Tensor, seed: int) -> float:

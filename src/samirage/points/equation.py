@@ -4,18 +4,34 @@ All of `samirage.points` works in float64, on any `samirage.landscape.Smooth`.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from samirage.landscape import Smooth
-from samirage.sam.map import Jacobian, displacement
+from samirage.landscape import Smooth, sam_jacobian
+from samirage.sam import Variant
+from samirage.sam.map import Jacobian, VectorMap, displacement, update_vector
 
 DENSE_DIM: Final = 300
 """Number of coordinates up to which Hessians are formed; beyond, they enter through products with vectors."""
 
 _MAX_KINK: Final = 1e-3  # relative difference between a Hessian product and what the gradient does nearby
+
+
+@dataclass(frozen=True)
+class Equation:
+    """An equation `F(z) = 0` in as many unknowns.
+
+    Attributes:
+        residual: Maps points, shape (n, d), to `F`, of that shape.
+        linearized: Maps one point, shape (d,), to the products with the derivative of `F` there and its transpose.
+    """
+
+    residual: VectorMap
+    linearized: Callable[[Tensor], tuple[VectorMap, VectorMap]]
 
 
 def check_rho(rho: float) -> float:
@@ -123,6 +139,38 @@ def jacobian(f: Smooth, x: Tensor, rho: float) -> tuple[Jacobian, Tensor]:
     here = f.linearize(x)
     there = f.linearize(x + displacement(x, here.grad, rho))
     return Jacobian(x, here.grad, here.hvp, there.hvp, rho), there.grad
+
+
+def stationary(f: Smooth, slope: Tensor | float = 0.0) -> Equation:
+    """Return the equation of critical points, `g(x) = slope`.
+
+    Args:
+        f: The function.
+        slope: What the gradient is to be, shape (d,): 0 but with weight decay.
+    """
+
+    def linearized(x: Tensor) -> tuple[VectorMap, VectorMap]:
+        hvp = f.linearize(x).hvp
+        return hvp, hvp
+
+    return Equation(lambda x: f.grad(x) - slope, linearized)
+
+
+def at_rest(f: Smooth, rho: float, *, variant: Variant = "sam", weight_decay: float = 0.0) -> Equation:
+    """Return the equation of points at which SAM rests, `d(x) = g(x + e(x)) + weight_decay·x = 0`.
+
+    Args:
+        f: The function.
+        rho: Perturbation radius.
+        variant: `"sam"`, `"asam"` or `"unnormalized"`.
+        weight_decay: Coefficient of the coupled weight decay.
+    """
+
+    def linearized(x: Tensor) -> tuple[VectorMap, VectorMap]:
+        m = sam_jacobian(f, x, rho=rho, variant=variant, weight_decay=weight_decay)
+        return m.update, m.update_transpose
+
+    return Equation(lambda x: update_vector(f.grad, x, rho=rho, variant=variant, weight_decay=weight_decay), linearized)
 
 
 def dense_update(f: Smooth, x: Tensor, rho: float) -> Tensor:

@@ -9,7 +9,7 @@ for the operator plus a multiple of the identity that moves all eigenvalues away
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import torch
@@ -36,12 +36,14 @@ class Spectrum:
             an eigenvalue at most; for others, the size of a change of the operator that makes the value exact.
         products: Products with the operator that it took.
         direction: The sum of the eigenvectors, shape (d,), where ARPACK found them: a start for a similar operator.
+        nearest_0: The eigenvector, shape (d,), of the value next to 0, its real part; None where only values are known.
     """
 
     values: Tensor
     residuals: Tensor
     products: int
     direction: Tensor | None = None
+    nearest_0: Tensor | None = None
 
 
 def dense_spectrum(matrix: Tensor) -> Spectrum:
@@ -105,7 +107,8 @@ def arnoldi(product: VectorMap, start: Tensor, steps: int) -> Spectrum:
     values, vectors = torch.linalg.eig(projected[:done, :done])
     residuals = projected[done, done - 1] * vectors[-1].abs()
     order = values.abs().argsort(descending=True, stable=True)
-    return Spectrum(values[order], residuals[order], done)
+    nearest_0 = vectors[:, order[-1]].real.to(start) @ basis[:done]
+    return Spectrum(values[order], residuals[order], done, nearest_0=nearest_0)
 
 
 def random_start(like: Tensor, seed: int) -> Tensor:
@@ -146,16 +149,16 @@ def symmetric_ends(product: VectorMap, start: Tensor, *, tolerance: float) -> Sp
     """
     probe = _probe(product, start)
     ends = torch.stack([probe.values.real.argmin(), probe.values.real.argmax()])
-    known = Spectrum(probe.values.real[ends], probe.residuals[ends], probe.products)
+    known = Spectrum(probe.values.real[ends], probe.residuals[ends], probe.products, nearest_0=probe.nearest_0)
     scale = float(probe.values.abs().max())
     if start.device.type != "cpu" or bool((known.residuals <= tolerance * scale).all()):
         return known
     found = _arpack(product, start, which="BE", count=2, shift=_SHIFT * scale, tolerance=tolerance / (_SHIFT + 1))
     products = probe.products + found.products
     if len(found.values) < 2:
-        return Spectrum(known.values, known.residuals, products)
+        return replace(known, products=products)
     order = found.values.real.argsort()
-    return Spectrum(found.values.real[order], found.residuals[order], products, found.direction)
+    return Spectrum(found.values.real[order], found.residuals[order], products, found.direction, found.nearest_0)
 
 
 def leading_spectrum(
@@ -185,8 +188,8 @@ def leading_spectrum(
     scale = float(probe.values.abs().max())
     by_real = probe.values.real.argsort()[:leftmost]
     probed = (
-        Spectrum(probe.values[:leading], probe.residuals[:leading], probe.products),
-        Spectrum(probe.values[by_real], probe.residuals[by_real], 0),
+        Spectrum(probe.values[:leading], probe.residuals[:leading], probe.products, nearest_0=probe.nearest_0),
+        Spectrum(probe.values[by_real], probe.residuals[by_real], 0, nearest_0=probe.nearest_0),
     )
     if start.device.type != "cpu" or scale == 0:
         return probed
@@ -196,9 +199,9 @@ def leading_spectrum(
     found = []
     for solved, known in zip((top, left), probed, strict=True):
         best = solved if len(solved.values) else known
-        found.append(Spectrum(best.values, best.residuals, known.products + solved.products))
+        found.append(replace(best, products=known.products + solved.products))
     order = found[1].values.real.argsort()
-    return found[0], Spectrum(found[1].values[order], found[1].residuals[order], found[1].products)
+    return found[0], replace(found[1], values=found[1].values[order], residuals=found[1].residuals[order])
 
 
 def _probe(product: VectorMap, start: Tensor) -> Spectrum:
@@ -249,4 +252,5 @@ def _arpack(
     order = found.abs().argsort(descending=True, stable=True)
     true = torch.tensor([residuals[value] for value in found[order].tolist()], dtype=torch.float64)
     direction = torch.as_tensor(vectors.real.sum(1)).to(start) if len(found) else None
-    return Spectrum(found[order], true, spent, direction)
+    nearest_0 = torch.as_tensor(vectors.real[:, int(order[-1])]).to(start) if len(found) else None
+    return Spectrum(found[order], true, spent, direction, nearest_0)

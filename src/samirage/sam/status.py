@@ -89,6 +89,12 @@ class Status(Enum):
         "The figures fit none of the classes.",
         "Look at the figures and their margins, or confirm with an Objective.",
     )
+    # At the end, because stored results number the members in this order.
+    HALLUCINATED_MAXIMIZER = (
+        "hallucinated maximizer",
+        "The shifted gradient vanishes at a perturbed point that is a maximizer, although the gradient does not.",
+        "Do not move to the perturbed point, from which the loss falls on all sides; lower rho, or use a Guard.",
+    )
 
     def __new__(cls, value: str, meaning: str, advice: str) -> "Status":
         """Give every member its value, its meaning and its advice."""
@@ -106,6 +112,7 @@ class Status(Enum):
             Status.HALLUCINATED_SADDLE,
             Status.HALLUCINATED_PLATEAU,
             Status.HALLUCINATED_BOUNCE,
+            Status.HALLUCINATED_MAXIMIZER,
         }
 
     @property
