@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samirage.landscape import Smooth
-from samirage.points.critical import HALLUCINATED, CriticalKind, critical_point
 from samirage.points.equation import check_point, check_rho
+from samirage.points.verdict import HALLUCINATED, CriticalKind, critical_point
 from samirage.sam import Status
 from samirage.sam.map import displacement, sam_map
 

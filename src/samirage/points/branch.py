@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from samirage.landscape import Smooth
-from samirage.points.attraction import attracts_small_steps
 from samirage.points.equation import DENSE_DIM, check_gradient, check_point, check_rho
 from samirage.points.evidence import ZERO_MODE, HallucinatedPoint, evidence
 from samirage.points.polish import least_squares, polish
+from samirage.points.verdict import attracts_small_steps
 
 _CORRECTIONS: Final = 12
 _EXACT: Final = 1e-11  # error of the equations that counts as 0, relative to gradients on the branch

@@ -1,6 +1,6 @@
-"""All the spectra at a point that a certificate reports: of both Hessians, of the level set, of `A` and of `M`.
+"""The spectra at a point that a certificate reports: of both Hessians, of the level set, of `A` and of `M`.
 
-Few parameters: the matrices are formed and solved. Many: products only, see `samirage.points.spectrum`.
+Here they are computed from products alone, for many parameters; see `samirage.points.spectrum`.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,11 @@ from torch import Tensor
 from samirage.points.spectrum import (
     Spectrum,
     VectorMap,
-    dense_spectrum,
     leading_spectrum,
     random_start,
     symmetric_ends,
 )
-from samirage.points.zero_modes import Modes, matrix_modes, product_modes
+from samirage.points.zero_modes import Modes, product_modes
 from samirage.sam import Jacobian
 
 _LEADING, _LEFTMOST = 4, 2
@@ -43,8 +42,8 @@ class Curvature:
         modes_update: Returns those of `M`.
     """
 
-    hessian: Tensor
-    hessian_plus: Tensor
+    hessian: tuple[float, float]
+    hessian_plus: tuple[float, float]
     tangent: Tensor
     a: Tensor
     mu: Spectrum
@@ -54,46 +53,6 @@ class Curvature:
     products: int
     modes_plus: Callable[[float], Modes]
     modes_update: Callable[[float], Modes]
-
-
-def dense_curvature(jacobian: Jacobian, hessian: Tensor, hessian_plus: Tensor) -> Curvature:
-    """Compute all spectra from the two Hessians.
-
-    Args:
-        jacobian: The point, its gradient and the settings; its products are not used.
-        hessian: `H`, shape (d, d).
-        hessian_plus: `H⁺`, shape (d, d).
-
-    Returns:
-        The spectra, complete.
-    """
-    dim = len(hessian)
-    x, grad = jacobian.x.to("cpu", torch.float64), jacobian.grad.to("cpu", torch.float64)
-    h, h_plus = hessian.to("cpu", torch.float64), hessian_plus.to("cpu", torch.float64)
-    # Products with all rows of the identity at once; the Hessians are symmetric.
-    rows = replace(
-        jacobian, x=x.expand(dim, dim), grad=grad.expand(dim, dim), hvp=lambda v: v @ h, hvp_plus=lambda v: v @ h_plus
-    )
-    identity = torch.eye(dim, dtype=torch.float64)
-    m = rows.update(identity).mT
-    frame = torch.linalg.qr(torch.cat([(grad / grad.norm())[:, None], identity], 1)).Q[:, 1:]
-    tangent = torch.linalg.eigvalsh(frame.mT @ h @ frame)
-    size = torch.linalg.matrix_norm(m)
-    return Curvature(
-        hessian=_ends(torch.linalg.eigvalsh(h)),
-        hessian_plus=_ends(torch.linalg.eigvalsh(h_plus)),
-        tangent=tangent,
-        a=_of_tangent(jacobian, tangent)
-        if jacobian.variant == "sam"
-        else dense_spectrum(rows.perturbed(identity).mT).values,
-        mu=dense_spectrum(m),
-        symmetric_residual=0.0,
-        asymmetry=float(torch.linalg.matrix_norm(m - m.mT) / (2 * size)) if size > 0 else 0.0,
-        complete=True,
-        products=2 * dim,
-        modes_plus=lambda tolerance: matrix_modes(h_plus.to(jacobian.x), tolerance),
-        modes_update=lambda tolerance: matrix_modes(m.to(jacobian.x), tolerance),
-    )
 
 
 def iterative_curvature(jacobian: Jacobian, *, tolerance: float, seed: int) -> Curvature:
@@ -135,11 +94,9 @@ def iterative_curvature(jacobian: Jacobian, *, tolerance: float, seed: int) -> C
         counted.own.update, start, leading=_LEADING, leftmost=_LEFTMOST, tolerance=tolerance
     )
     mu = _merged(leading, leftmost, tolerance)
-    null, null_plus = mu.nearest_0, hessian_plus.nearest_0
-    size, size_plus = (float(spectrum.values.abs().max()) for spectrum in (mu, hessian_plus))
     return Curvature(
-        hessian=hessian.values,
-        hessian_plus=hessian_plus.values,
+        hessian=_pair(hessian.values),
+        hessian_plus=_pair(hessian_plus.values),
         tangent=tangent.values,
         a=a,
         mu=mu,
@@ -147,8 +104,8 @@ def iterative_curvature(jacobian: Jacobian, *, tolerance: float, seed: int) -> C
         asymmetry=_asymmetry(counted.own, start, seed),
         complete=False,
         products=counted.products,
-        modes_plus=lambda _: product_modes(jacobian.hvp_plus, jacobian.hvp_plus, null_plus, size_plus),
-        modes_update=lambda _: product_modes(jacobian.update, jacobian.update_transpose, null, size),
+        modes_plus=lambda _: product_modes(jacobian.hvp_plus, jacobian.hvp_plus, hessian_plus),
+        modes_update=lambda _: product_modes(jacobian.update, jacobian.update_transpose, mu),
     )
 
 
@@ -168,8 +125,9 @@ class _Counted:
         return counting
 
 
-def _ends(values: Tensor) -> Tensor:
-    return values[[0, -1]]
+def _pair(values: Tensor) -> tuple[float, float]:
+    low, high = values.tolist()
+    return low, high
 
 
 def _of_tangent(jacobian: Jacobian, tangent: Tensor) -> Tensor:

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from samirage.landscape import Smooth
-from samirage.points.attraction import attracts_small_steps
-from samirage.points.critical import HALLUCINATED, critical_point
 from samirage.points.equation import DENSE_DIM, at_rest, dense_perturbed
 from samirage.points.sphere import SphereKind, sphere_curvatures, sphere_kind
+from samirage.points.verdict import HALLUCINATED, attracts_small_steps, critical_point
 from samirage.points.zero_modes import follow, matrix_modes
 from samirage.sam import Status
 from samirage.sam.map import displacement

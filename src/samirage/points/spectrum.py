@@ -2,7 +2,7 @@
 
 On a CPU the implicitly restarted methods of ARPACK (Lehoucq, Sorensen and Yang, 1998) do the work, through SciPy; on an
 accelerator a short Arnoldi iteration that keeps its vectors there. Residuals of what ARPACK returns are computed from a
-product of their own; Arnoldi's follow from its last vector. Small matrices are solved densely.
+product of their own; Arnoldi's follow from its last vector.
 
 ARPACK stops when a residual is small against the eigenvalue; at 0 it never does. So the ends of a spectrum are computed
 for the operator plus a multiple of the identity that moves all eigenvalues away from 0.
@@ -44,26 +44,6 @@ class Spectrum:
     products: int
     direction: Tensor | None = None
     nearest_0: Tensor | None = None
-
-
-def dense_spectrum(matrix: Tensor) -> Spectrum:
-    """Return all eigenvalues of a matrix, by decreasing size.
-
-    Args:
-        matrix: Shape (d, d), not necessarily symmetric.
-
-    Returns:
-        Eigenvalues and residuals, shape (d,).
-
-    Example:
-        >>> dense_spectrum(torch.tensor([[0.0, -2.0], [2.0, 0.0]])).values.imag.sort().values
-        tensor([-2.0000,  2.0000], dtype=torch.float64)
-    """
-    wide = matrix.to("cpu", torch.float64)
-    values, vectors = torch.linalg.eig(wide)
-    residuals = torch.linalg.vector_norm(wide.to(vectors.dtype) @ vectors - vectors * values, dim=0)
-    order = values.abs().argsort(descending=True, stable=True)
-    return Spectrum(values[order], residuals[order], 0)
 
 
 def arnoldi(product: VectorMap, start: Tensor, steps: int) -> Spectrum:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from samirage.points.equation import Equation
 from samirage.points.polish import least_squares
+from samirage.points.spectrum import Spectrum
 from samirage.sam.map import VectorMap
 
 FRACTIONS: Final = (0.1, 0.01, 0.001)
@@ -92,19 +93,19 @@ def matrix_modes(matrix: Tensor, tolerance: float, *, seed: int = 0) -> Modes:
     return Modes(_combined(null, seed), lambda rows: ((rows @ u) * inverse) @ vt, float(values[0]), len(null))
 
 
-def product_modes(product: VectorMap, transpose: VectorMap, direction: Tensor, size: float) -> Modes:
+def product_modes(product: VectorMap, transpose: VectorMap, spectrum: Spectrum) -> Modes:
     """Return one zero mode of a linear map that is known by its products, and a solution with it by iteration.
 
     Args:
         product: Maps `v` of shape (d,) to `J·v`.
         transpose: Maps `v` to `Jᵀ·v`.
-        direction: A vector that `J` annihilates, shape (d,), not 0.
-        size: Size of `J`.
+        spectrum: Its outer eigenvalues, with the eigenvector of the one next to 0.
 
     Returns:
         The mode. Its `solve` gives NaN once some 300 products were spent.
     """
-    v = direction / direction.norm()
+    assert spectrum.nearest_0 is not None
+    v = spectrum.nearest_0 / spectrum.nearest_0.norm()
     spent = 0
 
     def counted(s: Tensor) -> Tensor:
@@ -116,9 +117,10 @@ def product_modes(product: VectorMap, transpose: VectorMap, direction: Tensor, s
         if spent >= _BUDGET:
             return torch.full_like(residual, torch.nan)
         s = least_squares(counted, transpose, residual, max_products=_PRODUCTS, tolerance=_INEXACT)
-        return s - v * (v @ s)
+        across: Tensor = s - v * (v @ s)
+        return across
 
-    return Modes(v[None], lambda rows: torch.stack(list(map(one, rows))), size, 1)
+    return Modes(v[None], lambda rows: torch.stack(list(map(one, rows))), float(spectrum.values.abs().max()), 1)
 
 
 def all_modes(like: Tensor, size: float, *, seed: int = 0) -> Modes:
@@ -248,4 +250,5 @@ def _combined(null: Tensor, seed: int) -> Tensor:
         return null
     generator = torch.Generator().manual_seed(seed)
     weights = torch.randn(min(len(null), _DIRECTIONS), len(null), generator=generator, dtype=torch.float64)
-    return (weights / weights.norm(dim=1, keepdim=True)).to(null) @ null
+    combined: Tensor = (weights / weights.norm(dim=1, keepdim=True)).to(null) @ null
+    return combined

@@ -1,7 +1,8 @@
-"""What a critical point of `f` is: from the ends of the Hessian's spectrum, and along its zero modes from `f` itself.
+"""What the spectra at a point say: what the critical point `x⁺` is, and whether SAM is attracted.
 
-A zero mode counts as a direction of a manifold of minimizers (or maximizers) only where the gradient was seen to stay 0
-along it, see `samirage.points.zero_modes`; elsewhere the point is degenerate, and the Hessian does not tell what it is.
+Neither follows from eigenvalues alone where some are 0. A zero mode counts as a direction of a manifold (of
+minimizers, or of points at which SAM rests) only where the equation was seen to hold all along it, see
+`samirage.points.zero_modes`; elsewhere the point is degenerate, and higher derivatives decide.
 """
 
 from collections.abc import Callable
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor
 
 from samirage.landscape import Smooth
+from samirage.points.certificate import Stability
 from samirage.points.equation import DENSE_DIM, Equation, stationary
-from samirage.points.spectrum import random_start, symmetric_ends
+from samirage.points.spectrum import Spectrum, random_start, symmetric_ends
 from samirage.points.zero_modes import Modes, all_modes, follow, matrix_modes, product_modes
-from samirage.sam import Status
+from samirage.sam import Status, max_stable_lr, multipliers
 
 CriticalKind = Literal["minimizer", "maximizer", "saddle", "plateau", "degenerate"]
 
@@ -133,5 +135,99 @@ def critical_point(
         tolerance = max(tolerance, _LANCZOS_TOLERANCE)
         found = symmetric_ends(hvp, random_start(x, seed=0), tolerance=_LANCZOS_TOLERANCE)
         low, high = found.values.tolist()
-        modes = lambda: product_modes(hvp, hvp, found.nearest_0, max(abs(low), abs(high)))  # noqa: E731
+        modes = lambda: product_modes(hvp, hvp, found)  # noqa: E731
     return critical_kind(stationary(f, slope), x, (low, high), modes, unit=unit, length=length, tolerance=tolerance)
+
+
+def decide(
+    mu: Spectrum, *, lr: float | None, momentum: float, tolerance: float, is_manifold: Callable[[], bool]
+) -> tuple[Stability, float]:
+    """Decide on attraction: all `mu` but zero modes must lie right of 0, and the learning rate below their bounds.
+
+    Zero modes may be left out only where they are those of a manifold of points of rest.
+
+    Args:
+        mu: Eigenvalues of `M` with their residuals.
+        lr: Learning rate, or None for small steps.
+        momentum: Coefficient of the heavy ball.
+        tolerance: Size, relative to the largest eigenvalue, below which one counts as 0, and residual that is allowed.
+        is_manifold: Tells whether SAM rests all along the zero modes; only called where the answer depends on it.
+
+    Returns:
+        The verdict, and the largest residual relative to the largest eigenvalue.
+
+    Example:
+        >>> mu = Spectrum(torch.tensor([4.0, 1.0, 1e-12]) + 0j, torch.zeros(3), products=0)
+        >>> verdict, _ = decide(mu, lr=0.3, momentum=0.0, tolerance=1e-6, is_manifold=lambda: True)
+        >>> verdict.attractor, verdict.max_stable_lr, verdict.zero_modes
+        (True, 0.5, 1)
+    """
+    sizes = mu.values.abs()
+    scale = float(sizes.max())
+    counted = mu.values[sizes > tolerance * scale]
+    zero_modes = len(mu.values) - len(counted)
+    residual = float(mu.residuals.max()) / scale if scale > 0 else 0.0
+    contraction = None
+    if lr is not None and len(counted):
+        contraction = float(multipliers(counted, lr=lr, momentum=momentum).abs().max())
+
+    attracts, bound, reason = _judged(mu, counted, lr, momentum, tolerance, is_manifold)
+    return Stability(attracts, bound, contraction, zero_modes, reason), residual
+
+
+def _judged(
+    mu: Spectrum,
+    counted: Tensor,
+    lr: float | None,
+    momentum: float,
+    tolerance: float,
+    is_manifold: Callable[[], bool],
+) -> tuple[bool | None, float | None, str]:
+    scale = float(mu.values.abs().max())
+    if not len(counted):
+        return None, None, "all eigenvalues of M vanish, so that attraction depends on higher derivatives"
+    sound = mu.residuals <= tolerance * scale
+    if bool((sound & (mu.values.real < -tolerance * scale)).any()):
+        return False, 0.0, ""
+    if not bool(sound.all()):
+        residual = float(mu.residuals.max()) / scale
+        return None, None, f"the residual of an eigenvalue of M, {residual:.1e}, exceeds the tolerance"
+    if bool((counted.real <= tolerance * scale).any()):
+        return None, None, "an eigenvalue of M lies on the imaginary axis, as far as the tolerance tells"
+    bound = float(max_stable_lr(counted.to(torch.complex128), momentum=momentum).min())
+    stable = lr is None or lr < bound
+    if len(counted) < len(mu.values) and not is_manifold():
+        zero = len(mu.values) - len(counted)
+        reason = f"SAM does not rest along zero modes of M ({zero}): attraction depends on higher derivatives"
+        return None if stable else False, None, reason
+    if lr is not None and abs(lr / bound - 1) <= tolerance:
+        return None, bound, "the learning rate is the largest stable one, as far as the tolerance tells"
+    return stable, bound, ""
+
+
+def attracts_small_steps(
+    mu: Tensor, *, tolerance: float, is_manifold: Callable[[], bool]
+) -> tuple[bool | None, float | None]:
+    """Tell whether small SAM steps are attracted, and up to which learning rate, from all eigenvalues of `M`, exact.
+
+    Args:
+        mu: The eigenvalues, shape (d,), complex.
+        tolerance: Size, relative to the largest, up to which one counts as 0.
+        is_manifold: As for `decide`.
+
+    Returns:
+        Whether all but zero modes lie right of 0, and the largest stable learning rate (0 if not); None for both where
+        that depends on zero modes that are not those of a manifold, or there are no others.
+
+    Example:
+        >>> attracts_small_steps(torch.tensor([4.0, 1.0, 0.0]) + 0j, tolerance=1e-7, is_manifold=lambda: True)
+        (True, 0.5)
+    """
+    size = mu.abs()
+    counted = mu[size > tolerance * size.max()]
+    if not len(counted):
+        return None, None
+    lr = float(max_stable_lr(counted).min())
+    if lr > 0 and len(counted) < len(mu) and not is_manifold():
+        return None, None
+    return lr > 0, lr

@@ -10,8 +10,9 @@ import torch
 
 from samirage.landscape import Objective, Ring, TorchFunction
 from samirage.points import basins, certify, find_hallucinated, find_orbits, radius_interval
-from samirage.points.critical import critical_point
 from samirage.points.evidence import evidence
+from samirage.points.spectrum import Spectrum
+from samirage.points.verdict import critical_point, decide
 from samirage.sam import Status
 
 RHO = 1.5
@@ -253,3 +254,64 @@ def test_beyond_dense_dimensions_the_tolerance_is_that_of_the_iteration():
     pole = torch.zeros(400, dtype=torch.float64)
     pole[7] = 1.0
     assert critical_point(sphere, pole, unit=1.0, length=RHO, tolerance=1e-7).kind == "minimizer"
+
+
+# --- the decision ------------------------------------------------------------------------------------
+
+
+def spectrum(*values, residuals=None):
+    residual = torch.zeros(len(values), dtype=torch.float64) if residuals is None else torch.tensor(residuals)
+    return Spectrum(torch.tensor(values, dtype=torch.complex128), residual.double(), 0)
+
+
+# Eigenvalues, residuals, learning rate, momentum; then attracts, largest stable rate, zero modes, part of the reason.
+DECISIONS = {
+    "all right": ((4.0, 1.0), None, None, 0.0, True, 0.5, 0, ""),
+    "rate too large": ((4.0, 1.0), None, 0.51, 0.0, False, 0.5, 0, ""),
+    "rate small enough": ((4.0, 1.0), None, 0.49, 0.0, True, 0.5, 0, ""),
+    "more with momentum": ((4.0, 1.0), None, 0.51, 0.5, True, 0.75, 0, ""),
+    "complex": ((1 + 2j, 1 - 2j), None, 0.39, 0.0, True, 0.4, 0, ""),
+    "complex, less with momentum": ((1 + 2j, 1 - 2j), None, 0.39, 0.9, False, 2 / 1.9 / (1.9**-2 + 400), 0, ""),
+    "one left": ((4.0, -0.1), None, None, 0.0, False, 0.0, 0, ""),
+    "zero modes": ((4.0, 1e-8, -1e-8, 0.0), None, None, 0.0, True, 0.5, 3, ""),
+    "zero modes only": ((0.0, 0.0), None, 0.1, 0.0, None, None, 2, "all eigenvalues of M vanish"),
+    "imaginary axis": ((4.0, 1j, -1j), None, None, 0.0, None, None, 0, "on the imaginary axis"),
+    "at the edge": ((4.0, 1.0), None, 0.5, 0.0, None, 0.5, 0, "is the largest stable one"),
+    "unsound": ((4.0, 1.0), [1e-9, 1e-3], None, 0.0, None, None, 0, "residual of an eigenvalue of M, 2.5e-04, exceeds"),
+    "unsound zero mode": ((4.0, 0.0), [0.0, 1e-3], None, 0.0, None, None, 1, "exceeds the tolerance"),
+    "soundly left": ((4.0, -1.0), [1e-3, 0.0], None, 0.0, False, 0.0, 0, ""),
+    "unsoundly left": ((4.0, -1.0), [0.0, 1e-3], None, 0.0, None, None, 0, "exceeds the tolerance"),
+}
+
+
+@pytest.mark.parametrize("case", DECISIONS.values(), ids=DECISIONS)
+def test_decisions(case):
+    values, residuals, lr, momentum, attracts, bound, zero_modes, reason = case
+    verdict, _ = decide(
+        spectrum(*values, residuals=residuals), lr=lr, momentum=momentum, tolerance=1e-6, is_manifold=lambda: True
+    )
+    assert verdict.attractor is attracts
+    assert verdict.max_stable_lr == (bound if bound is None else pytest.approx(bound))
+    assert verdict.zero_modes == zero_modes
+    assert reason in verdict.reason
+    assert bool(verdict.reason) == (attracts is None)
+
+
+@pytest.mark.parametrize(("lr", "attracts"), [(None, None), (0.49, None), (0.51, False)])
+def test_zero_modes_that_are_no_manifolds_leave_open_what_they_decide(lr, attracts):
+    settings = {"momentum": 0.0, "tolerance": 1e-6, "is_manifold": lambda: False}
+    verdict, _ = decide(spectrum(4.0, 1.0, 0.0), lr=lr, **settings)
+    assert (verdict.attractor, verdict.max_stable_lr, verdict.zero_modes) == (attracts, None, 1)
+    assert "does not rest along zero modes of M (1)" in verdict.reason
+    # What repels, repels whatever zero modes there are, and without any none is asked about.
+    assert decide(spectrum(4.0, -1.0, 0.0), lr=lr, **settings)[0].attractor is False
+    assert decide(spectrum(4.0, 1.0), lr=lr, **settings)[0].attractor is (lr is None or lr < 0.5)
+
+
+def test_the_contraction_is_that_of_the_slowest_component():
+    settings = {"tolerance": 1e-6, "is_manifold": lambda: True}
+    assert decide(spectrum(4.0, 1.0, 0.0), lr=0.1, momentum=0.0, **settings)[0].contraction == pytest.approx(0.9)
+    # With momentum 0.81 the roots of z² − (1.81 − lr·mu)·z + 0.81 are complex, of size 0.9, for lr·mu in 0.01…3.61.
+    heavy, _ = decide(spectrum(4.0, 1.0), lr=0.1, momentum=0.81, **settings)
+    assert heavy.contraction == pytest.approx(0.9)
+    assert decide(spectrum(4.0), lr=None, momentum=0.0, **settings)[0].contraction is None
