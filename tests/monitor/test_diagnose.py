@@ -9,6 +9,7 @@ from runs import DOUBLE_WELL, RING, bouncing, hallucinated, point, progressing, 
 from samirage import SAM, Guard, Status, WarmStart, diagnose
 from samirage.landscape import Objective, Quadratic, TorchFunction
 from samirage.monitor import Monitor, Thresholds
+from samirage.monitor.confirm import confirm_status
 
 WINDOWS = pytest.mark.parametrize("window", [None, 64], ids=["alone", "monitor"])
 TILTED = TorchFunction(lambda x: (x.square().sum() - 1) ** 2 / 4 + 0.05 * x[0], 2)
@@ -284,6 +285,13 @@ def test_extra_passes_confirm_or_refute(make, loss, free, status, verdict):
         assert f"not {free.value}: extra passes decide" in str(diagnosis)
     elif verdict == "confirmed":
         assert all(f.passed for f in diagnosis.confirmation.evidence if f.asked)
+
+
+def test_a_maximizer_at_the_perturbed_point_is_not_called_a_saddle():
+    dome = TorchFunction(lambda x: -(x @ x) / 2, dim=2)
+    x = torch.tensor([0.0, 1.5], dtype=torch.float64)  # looks at the top
+    found = confirm_status(Status.HALLUCINATED_PLATEAU, dome, x, rho=1.5, lr=0.1, thresholds=Thresholds())
+    assert (found.status, found.verdict) == (Status.HALLUCINATED_MAXIMIZER, "refuted")
 
 
 def test_the_evidence_at_the_rings_hallucinated_point_is_that_of_the_closed_form():

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from samirage.errors import UserError
-from samirage.points.attraction import decide
-from samirage.points.spectrum import Spectrum, arnoldi, dense_spectrum, leading_spectrum, random_start, symmetric_ends
+from samirage.points.certify import dense_spectrum
+from samirage.points.spectrum import arnoldi, leading_spectrum, random_start, symmetric_ends
 
 
 def generator(seed):
@@ -135,50 +135,3 @@ def test_a_missing_scipy_is_named_with_its_extra(monkeypatch):
     diagonal = torch.linspace(-1, 1, 100)
     with pytest.raises(UserError, match=r"pip install 'samirage\[lab\]'"):
         symmetric_ends(lambda v: diagonal * v, random_start(diagonal, seed=0), tolerance=1e-3)
-
-
-# --- the decision ------------------------------------------------------------------------------------
-
-
-def spectrum(*values, residuals=None):
-    residual = torch.zeros(len(values), dtype=torch.float64) if residuals is None else torch.tensor(residuals)
-    return Spectrum(torch.tensor(values, dtype=torch.complex128), residual.double(), 0)
-
-
-# Eigenvalues, residuals, learning rate, momentum; then attracts, largest stable rate, zero modes, part of the reason.
-DECISIONS = {
-    "all right": ((4.0, 1.0), None, None, 0.0, True, 0.5, 0, ""),
-    "rate too large": ((4.0, 1.0), None, 0.51, 0.0, False, 0.5, 0, ""),
-    "rate small enough": ((4.0, 1.0), None, 0.49, 0.0, True, 0.5, 0, ""),
-    "more with momentum": ((4.0, 1.0), None, 0.51, 0.5, True, 0.75, 0, ""),
-    "complex": ((1 + 2j, 1 - 2j), None, 0.39, 0.0, True, 0.4, 0, ""),
-    "complex, less with momentum": ((1 + 2j, 1 - 2j), None, 0.39, 0.9, False, 2 / 1.9 / (1.9**-2 + 400), 0, ""),
-    "one left": ((4.0, -0.1), None, None, 0.0, False, 0.0, 0, ""),
-    "zero modes": ((4.0, 1e-8, -1e-8, 0.0), None, None, 0.0, True, 0.5, 3, ""),
-    "zero modes only": ((0.0, 0.0), None, 0.1, 0.0, None, None, 2, "all eigenvalues of M vanish"),
-    "imaginary axis": ((4.0, 1j, -1j), None, None, 0.0, None, None, 0, "on the imaginary axis"),
-    "at the edge": ((4.0, 1.0), None, 0.5, 0.0, None, 0.5, 0, "is the largest stable one"),
-    "unsound": ((4.0, 1.0), [1e-9, 1e-3], None, 0.0, None, None, 0, "residual of an eigenvalue of M, 2.5e-04, exceeds"),
-    "unsound zero mode": ((4.0, 0.0), [0.0, 1e-3], None, 0.0, None, None, 1, "exceeds the tolerance"),
-    "soundly left": ((4.0, -1.0), [1e-3, 0.0], None, 0.0, False, 0.0, 0, ""),
-    "unsoundly left": ((4.0, -1.0), [0.0, 1e-3], None, 0.0, None, None, 0, "exceeds the tolerance"),
-}
-
-
-@pytest.mark.parametrize("case", DECISIONS.values(), ids=DECISIONS)
-def test_decisions(case):
-    values, residuals, lr, momentum, attracts, bound, zero_modes, reason = case
-    verdict = decide(spectrum(*values, residuals=residuals), lr=lr, momentum=momentum, tolerance=1e-6)
-    assert verdict.attracts is attracts
-    assert verdict.max_stable_lr == (bound if bound is None else pytest.approx(bound))
-    assert verdict.zero_modes == zero_modes
-    assert reason in verdict.reason
-    assert bool(verdict.reason) == (attracts is None)
-
-
-def test_the_contraction_is_that_of_the_slowest_component():
-    assert decide(spectrum(4.0, 1.0, 0.0), lr=0.1, momentum=0.0, tolerance=1e-6).contraction == pytest.approx(0.9)
-    # With momentum 0.81 the roots of z² − (1.81 − lr·mu)·z + 0.81 are complex, of size 0.9, for lr·mu in 0.01…3.61.
-    heavy = decide(spectrum(4.0, 1.0), lr=0.1, momentum=0.81, tolerance=1e-6)
-    assert heavy.contraction == pytest.approx(0.9)
-    assert decide(spectrum(4.0), lr=None, momentum=0.0, tolerance=1e-6).contraction is None

@@ -16,6 +16,7 @@ NAMES = [
     "PROGRESSING",
     "DIVERGED",
     "UNDECIDED",
+    "HALLUCINATED_MAXIMIZER",
 ]
 
 

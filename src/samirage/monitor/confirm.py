@@ -29,7 +29,13 @@ _RELATIVE_CURVATURE: Final = 0.01  # of the largest curvature at x: what is less
 _FLAT: Final = 0.05  # of the largest curvature at x: where all is less, it is a plateau
 
 _AT_REST: Final = frozenset(
-    {Status.HALLUCINATED_MINIMIZER, Status.HALLUCINATED_SADDLE, Status.HALLUCINATED_PLATEAU, Status.DRIFTING}
+    {
+        Status.HALLUCINATED_MINIMIZER,
+        Status.HALLUCINATED_SADDLE,
+        Status.HALLUCINATED_PLATEAU,
+        Status.HALLUCINATED_MAXIMIZER,
+        Status.DRIFTING,
+    }
 )
 _BOUNCING: Final = frozenset({Status.BOUNCING_MINIMIZER, Status.SADDLE_TRAP, Status.MAXIMIZER_TRAP})
 
@@ -78,6 +84,7 @@ class _Probe:
     least: float
     trapping: float
     least_plus: float
+    most_plus: float
     largest_plus: float
     fall: float
     descent: float
@@ -91,6 +98,7 @@ _MEANINGS: Final = {
     "least": ("λmin(H)", "least curvature, over the largest"),
     "trapping": ("−λmin/h*", "negative curvature over what makes SAM's bouncing a trap"),
     "least_plus": ("λmin(H⁺)", "least curvature at x⁺, over the largest at x"),
+    "most_plus": ("λmax(H⁺)", "greatest curvature at x⁺, over the largest at x"),
     "largest_plus": ("|λ(H⁺)|", "largest curvature at x⁺, over that at x"),
     "fall": ("GD fall", "what gradient descent gains, over what the slope promises"),
     "descent": ("GD Δf", "fall of the loss in 100 steps of gradient descent, over the loss"),
@@ -164,6 +172,7 @@ def _conclude(status: Status, p: _Probe, t: Thresholds) -> tuple[Status, list[Co
         p,
         [
             (Status.HALLUCINATED_PLATEAU, [*at_rest, below("largest_plus", _FLAT)]),
+            (Status.HALLUCINATED_MAXIMIZER, [*at_rest, below("most_plus", -tolerance)]),
             (Status.HALLUCINATED_SADDLE, [*at_rest, below("least_plus", -tolerance)]),
             (Status.HALLUCINATED_MINIMIZER, [*at_rest, at_least("least_plus", -tolerance)]),
         ],
@@ -203,6 +212,7 @@ def _measure(loss: Loss, x: Tensor, rho: float, lr: float, seed: int, *, bouncin
         least=least / scale,
         trapping=-least / trap,
         least_plus=least_plus / scale,
+        most_plus=most_plus / scale,
         largest_plus=max(abs(least_plus), abs(most_plus)) / scale,
         fall=fall,
         descent=descent,

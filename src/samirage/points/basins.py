@@ -11,7 +11,7 @@ from torch import Tensor
 
 from samirage.landscape import Smooth
 from samirage.points.equation import check_point, check_rho
-from samirage.points.evidence import ends_of_hessian, kind_of
+from samirage.points.verdict import HALLUCINATED, CriticalKind, critical_point
 from samirage.sam import Status
 from samirage.sam.map import displacement, sam_map
 
@@ -19,7 +19,17 @@ _RESTS: Final = 1e-4  # shift ratio, or distance moved per step relative to the 
 _WINDOW: Final = 64  # last steps, over which a run that does not rest is averaged
 _FAR: Final = 1e3  # distance, in windows, beyond which a run counts as diverged
 _NEAR: Final = 0.01  # distance of ends that count as one place, relative to the window
+_ZERO_MODE: Final = 1e-4  # relative size below which a curvature counts as 0, at ends that are not polished
 _NEWTON_STEPS: Final = 20  # from the mean of a run that bounces to the stationary point that it may bounce about
+
+# What a run does that bounces about a critical point, by what that is.
+_BOUNCES: Final[dict[CriticalKind, Status]] = {
+    "minimizer": Status.BOUNCING_MINIMIZER,
+    "maximizer": Status.MAXIMIZER_TRAP,
+    "saddle": Status.SADDLE_TRAP,
+    "plateau": Status.UNDECIDED,
+    "degenerate": Status.UNDECIDED,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +40,7 @@ class End:
         kind: Hallucinated points by their names, where the run rests although the gradient does not vanish. Where it
             does not rest: `BOUNCING_MINIMIZER`, `SADDLE_TRAP` or `MAXIMIZER_TRAP` if a stationary point of that kind
             lies within the span of its last steps, else `HALLUCINATED_BOUNCE`. `STATIONARY` for a run that rests at a
-            stationary point; `DIVERGED`.
+            stationary point; `DIVERGED`. `UNDECIDED` where such a point, or `x⁺`, is degenerate.
         x: One of the ends, or the mean of a run that bounces, shape (d,); NaN for runs that diverged.
         share: Share of the starts that end there.
     """
@@ -153,7 +163,7 @@ def _ends(f: Smooth, x: Tensor, rho: float, lr: float, steps: int, size: float) 
         resting = bool(rests[i])
         near = next((s for p, r, s in known if r == resting and float((p - place).norm()) < _NEAR * size / 4), None)
         if near is None:
-            near = _kind_at_rest(f, place, rho) if resting else _kind_of_bounce(f, place, float(spans[i]))
+            near = _kind_at_rest(f, place, rho) if resting else _kind_of_bounce(f, place, rho, float(spans[i]))
             known.append((place, resting, near))
         kinds.append(near)
     places[~alive] = torch.nan
@@ -164,11 +174,12 @@ def _kind_at_rest(f: Smooth, place: Tensor, rho: float) -> Status:
     grad = f.grad(place)
     if float(grad.norm()) == 0:
         return Status.STATIONARY
-    ends = ends_of_hessian(f, place + displacement(place, grad, rho))
-    return kind_of(*ends, float(grad.norm()) / rho, tolerance=1e-4)
+    x_plus = place + displacement(place, grad, rho)
+    found = critical_point(f, x_plus, unit=float(grad.norm()) / rho, length=rho, tolerance=_ZERO_MODE)
+    return HALLUCINATED[found.kind]
 
 
-def _kind_of_bounce(f: Smooth, mean: Tensor, span: float) -> Status:
+def _kind_of_bounce(f: Smooth, mean: Tensor, rho: float, span: float) -> Status:
     """Look, from the mean of the last steps, for a stationary point within their span."""
     x = mean
     for _ in range(_NEWTON_STEPS):
@@ -176,10 +187,7 @@ def _kind_of_bounce(f: Smooth, mean: Tensor, span: float) -> Status:
         x = x - step
         if not float((x - mean).norm()) <= span:
             return Status.HALLUCINATED_BOUNCE
-    low, high = ends_of_hessian(f, x)
-    if low >= -1e-4 * max(abs(low), abs(high)):
-        return Status.BOUNCING_MINIMIZER
-    return Status.MAXIMIZER_TRAP if high <= 1e-4 * abs(low) else Status.SADDLE_TRAP
+    return _BOUNCES[critical_point(f, x, unit=0.0, length=rho, tolerance=_ZERO_MODE).kind]
 
 
 def _clusters(places: Tensor, kinds: list[Status], near: float) -> NDArray[np.int64]:

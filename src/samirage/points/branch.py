@@ -21,8 +21,9 @@ from torch import Tensor
 
 from samirage.landscape import Smooth
 from samirage.points.equation import DENSE_DIM, check_gradient, check_point, check_rho
-from samirage.points.evidence import evidence
+from samirage.points.evidence import ZERO_MODE, HallucinatedPoint, evidence
 from samirage.points.polish import least_squares, polish
+from samirage.points.verdict import attracts_small_steps
 
 _CORRECTIONS: Final = 12
 _EXACT: Final = 1e-11  # error of the equations that counts as 0, relative to gradients on the branch
@@ -273,15 +274,33 @@ def _described(curve: _Curve, states: Tensor, up: Event, down: Event) -> Branch:
     attracts = lr = None
     inner = [i for i, s in enumerate(states) if float(s[-1]) > 1e-9 * curve.size / float(rho.max())]
     if f.dim <= DENSE_DIM:
-        found = {i: evidence(f, x[i], float(rho[i])) for i in inner}
-        attracts = torch.tensor([i in found and bool(found[i].attracts) for i in range(len(x))])
         # At a stationary end A grows without bound, and no learning rate is stable.
-        lr = torch.tensor([float(found[i].max_stable_lr or 0.0) if i in found else 0.0 for i in range(len(x))])
+        rates = _stable_rates({i: evidence(f, x[i], float(rho[i])) for i in inner})
+        attracts = torch.tensor([rates.get(i, 0.0) > 0 for i in range(len(x))])
+        lr = torch.tensor([rates.get(i, 0.0) for i in range(len(x))])
     events = [BranchEvent(up, float(rho[0]), x[0], 0)]
     for i in range(len(states) - 1):
         events += _between(curve, states, i, attracts, set(inner))
     events.append(BranchEvent(down, float(rho[-1]), x[-1], len(x) - 1))
     return Branch(curve.x_plus, x, rho, grad_norm, attracts, lr, events)
+
+
+def _stable_rates(found: dict[int, HallucinatedPoint]) -> dict[int, float]:
+    """Largest stable learning rates along a branch, 0 where none is.
+
+    Next to a stationary end rounding hides whether zero modes are those of a manifold. Along a branch they stay so.
+    """
+    rates: dict[int, float] = {}
+    for order in (sorted(found), sorted(found, reverse=True)):
+        on_manifold = False
+        for i in order:
+            rate = found[i].max_stable_lr
+            mu = found[i].mu
+            if rate is None and on_manifold and mu is not None:
+                rate = attracts_small_steps(mu, tolerance=ZERO_MODE, is_manifold=lambda: True)[1]
+            on_manifold = bool(rate)
+            rates[i] = max(rates.get(i, 0.0), rate or 0.0)
+    return rates
 
 
 def _between(curve: _Curve, states: Tensor, i: int, attracts: Tensor | None, inner: set[int]) -> list[BranchEvent]:

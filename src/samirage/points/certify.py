@@ -2,34 +2,47 @@
 
 The attractor test: with `mu` the eigenvalues of `M = H⁺·A`, a point that rests attracts SAM if and only if every
 `|1 − lr·mu| < 1`, that is `Re mu > 0` and `lr < 2·Re(mu)/|mu|²`; with momentum, see `samirage.sam.stability`. Along a
-manifold of such points `mu` vanishes, which does not count against it.
+manifold of such points `mu` vanishes, which does not count against it; that it is a manifold is verified, see
+`samirage.points.zero_modes`.
+
+In order: the point is evaluated and checked (`samirage.points.equation`), the spectra are computed (here from matrices,
+in `samirage.points.curvature` from products alone), and read (`samirage.points.verdict`).
 
 Hallucinated points are those of Park, Jang, Ryu and Yang (arXiv 2509.21818).
 """
 
 import math
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from samirage.landscape import Linearized, Smooth
-from samirage.points.attraction import decide
-from samirage.points.certificate import Certificate
-from samirage.points.curvature import dense_curvature, iterative_curvature
-from samirage.points.equation import check_rho
-from samirage.points.evidence import kind_of
+from samirage.landscape import Smooth
+from samirage.points.certificate import Certificate, Numerics, Point, Settings, Spectra, Stability
+from samirage.points.curvature import Curvature, iterative_curvature
+from samirage.points.equation import (
+    SPECTRUM_DIM,
+    Place,
+    at_rest,
+    check_differentiable,
+    check_gradient,
+    check_point,
+    check_rho,
+    stationary,
+)
+from samirage.points.spectrum import Spectrum
+from samirage.points.verdict import DEGENERATE, HALLUCINATED, critical_kind, decide
+from samirage.points.zero_modes import follow, matrix_modes, settled
 from samirage.sam import VARIANTS, Jacobian, Status, Variant, displacement
-
-DENSE_DIM: Final = 500
-"""Number of parameters up to which all eigenvalues are computed."""
+from samirage.sam.map import VectorMap
 
 _MATRIX_FREE_TOLERANCE: Final = 1e-4  # which iterations reach in a few dozen products, even within a cluster
 _UNPOLISHED: Final = 10  # times ‖d‖/‖g‖: how far, relatively, eigenvalues are from those at the very point of rest
+_UNCERTAIN: Final = 0.1  # no larger eigenvalue, relatively, counts as 0, however rough the point
+_NEAR: Final = 0.1  # of the radius: how far the point of rest may be from one that is not polished
 _STATIONARY: Final = 1e-6  # ‖g‖, relative to what the curvature makes of it within ‖e‖, that counts as 0
-_KINK: Final = 0.02  # relative difference between a Hessian product and the difference quotient of the gradient
-_NOISE: Final = 50  # rounding units of the gradient that its difference quotient may be off
-_REPEATS: Final = 1000  # rounding units by which two evaluations may differ, where sums are reordered
 
 
 def certify(
@@ -85,167 +98,141 @@ def certify(
         >>> certificate.kind.value, certificate.attractor, certificate.mu, round(certificate.max_stable_lr, 3)
         ('hallucinated minimizer', True, tensor([3.9189, 1.8006], dtype=torch.float64), 0.51)
     """
+    settings = Settings(rho, lr, variant, momentum, weight_decay)
+    _check_settings(settings, max_shift_ratio, tolerance)
     rho = check_rho(rho)
-    _check_settings(lr, variant, momentum, weight_decay, max_shift_ratio, tolerance)
-    _check_point(f, x)
-    x = x.detach()
-    loss, grad = _checked_gradient(f, x, "x")
-    grad_norm = float(torch.linalg.vector_norm(grad))
+    settings = replace(settings, rho=rho)
+    x = check_point(f, x, keep_dtype=True)
+    loss, grad = check_gradient(f, x)
     e = displacement(x, grad, rho, variant=variant)
-    radius = float(torch.linalg.vector_norm(e))
+    grad_norm, radius = float(torch.linalg.vector_norm(grad)), float(torch.linalg.vector_norm(e))
     if grad_norm == 0 or radius == 0:
         raise ValueError(
             "the gradient is 0 at x, where SAM has no direction to look in: x is a stationary point of f itself"
         )
-    x_plus = x + e
-    loss_plus, grad_plus = _checked_gradient(f, x_plus, "the perturbed point")
-    here, there = f.linearize(x), f.linearize(x_plus)
-    _check_smooth(f, x, here, grad_norm, radius, seed, "x")
-    _check_smooth(f, x_plus, there, grad_norm, radius, seed, "the perturbed point")
+    loss_plus, grad_plus = check_gradient(f, x + e, "the perturbed point")
+    plus_norm, update_norm = (float(torch.linalg.vector_norm(v)) for v in (grad_plus, grad_plus + weight_decay * x))
+    point = Point(x, x + e, float(loss), float(loss_plus), grad_norm, plus_norm, update_norm)
 
-    jacobian = Jacobian(x, grad, here.hvp, there.hvp, rho, variant, weight_decay)
-    dense = f.dim <= DENSE_DIM if dense is None else dense
-    update_norm = float(torch.linalg.vector_norm(grad_plus + weight_decay * x))
-    rests = update_norm <= max_shift_ratio * grad_norm
-    if tolerance is None:
-        rounding = 4 * math.sqrt(torch.finfo(x.dtype).eps)
-        tolerance = rounding if dense else max(rounding, _MATRIX_FREE_TOLERANCE)
-        tolerance = max(tolerance, min(_UNPOLISHED * update_norm / grad_norm, 0.1) if rests else 0.0)
+    dense = len(x) <= SPECTRUM_DIM if dense is None else dense
+    hvp: VectorMap
+    hvp_plus: VectorMap
     if dense:
-        curvature = dense_curvature(jacobian, f.hessian(x), f.hessian(x_plus))
+        matrices = f.hessian(torch.stack([x, point.x_plus]))
+        hvp, hvp_plus = (partial(torch.mv, matrix) for matrix in matrices)
     else:
-        curvature = iterative_curvature(jacobian, tolerance=tolerance, seed=seed)
+        hvp, hvp_plus = (f.linearize(y).hvp for y in (x, point.x_plus))
+    places = [Place("x", x, grad, hvp), Place("the perturbed point", point.x_plus, grad_plus, hvp_plus)]
+    check_differentiable(f, places, radius=radius, scale=grad_norm, seed=seed)
 
-    length = radius if variant != "unnormalized" else float(torch.linalg.vector_norm(x)) or 1.0
-    largest = float(torch.cat([curvature.hessian, curvature.hessian_plus]).abs().max())
-    if grad_norm <= _STATIONARY * length * largest:
-        kind, why = Status.STATIONARY, "x is, or almost is, a stationary point of f, where SAM's map is not smooth"
-    elif not rests:
-        kind = Status.UNDECIDED
-        why = f"SAM does not rest here: its update is {update_norm / grad_norm:.2g} times the gradient"
-    elif curvature.symmetric_residual > tolerance:
-        kind = Status.UNDECIDED
-        why = f"the residuals of the Hessians' eigenvalues, {curvature.symmetric_residual:.1e}, exceed the tolerance"
+    rests, ratio = update_norm <= max_shift_ratio * grad_norm, update_norm / grad_norm
+    finest = max(4 * math.sqrt(torch.finfo(x.dtype).eps), 0.0 if dense else _MATRIX_FREE_TOLERANCE)
+    used = tolerance or max(finest, min(_UNPOLISHED * ratio, _UNCERTAIN) if rests else 0.0)
+    jacobian = Jacobian(x, grad, hvp, hvp_plus, rho, variant, weight_decay)
+    if dense:
+        curvature = _from_matrices(jacobian, *matrices)
     else:
-        low, high = curvature.hessian_plus.tolist()
-        kind, why = kind_of(low, high, grad_norm / radius, tolerance=tolerance), ""
-    attraction = decide(curvature.mu, lr=lr, momentum=momentum, tolerance=tolerance)
-    hallucinated = kind.is_hallucinated
+        curvature = iterative_curvature(jacobian, tolerance=used, seed=seed)
+
+    closer = None
+    if dense and tolerance is None and rests and _may_be_degenerate(curvature, grad_norm / radius, ratio):
+        closer = _closer(f, settings, point, radius, max_shift_ratio, finest, seed)
+    kind, stability, residual = _judged(f, settings, point, radius, curvature, rests, used, closer)
     return Certificate(
         kind=kind,
-        attractor=attraction.attracts if hallucinated else None,
-        mu=_real_if_possible(curvature.mu.values),
-        a=_real_if_possible(curvature.a[curvature.a.real.argsort()]),
-        max_stable_lr=attraction.max_stable_lr if hallucinated else None,
-        reason=attraction.reason if hallucinated else why,
-        rho=rho,
-        lr=lr,
-        variant=variant,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        x=x,
-        x_plus=x_plus,
-        loss=float(loss),
-        loss_plus=float(loss_plus),
-        grad_norm=grad_norm,
-        grad_plus_norm=float(torch.linalg.vector_norm(grad_plus)),
-        update_norm=update_norm,
-        level_set_curvatures=(-curvature.tangent / grad_norm).flip(0),
-        hessian_ends=_pair(curvature.hessian),
-        hessian_plus_ends=_pair(curvature.hessian_plus),
-        contraction=attraction.contraction if hallucinated else None,
-        zero_modes=attraction.zero_modes,
-        tolerance=tolerance,
-        residual=max(attraction.residual, curvature.symmetric_residual),
-        asymmetry=curvature.asymmetry,
-        complete=curvature.complete,
-        products=curvature.products,
+        settings=settings,
+        point=point,
+        spectra=Spectra(
+            mu=_real_if_possible(curvature.mu.values),
+            a=_real_if_possible(curvature.a[curvature.a.real.argsort()]),
+            level_set_curvatures=(-curvature.tangent / grad_norm).flip(0),
+            hessian_ends=curvature.hessian,
+            hessian_plus_ends=curvature.hessian_plus,
+            asymmetry=curvature.asymmetry,
+        ),
+        stability=stability,
+        numerics=Numerics(
+            tolerance=used,
+            residual=max(residual, curvature.symmetric_residual),
+            complete=curvature.complete,
+            products=curvature.products,
+        ),
     )
 
 
-# --- what is checked ---------------------------------------------------------------------------------
-
-
-def _check_settings(
-    lr: float | None,
-    variant: str,
-    momentum: float,
-    weight_decay: float,
-    max_shift_ratio: float,
-    tolerance: float | None,
-) -> None:
-    if lr is not None and not (math.isfinite(lr) and lr > 0):
-        raise ValueError(f"lr must be None or a finite number above 0; got {lr!r}")
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {', '.join(map(repr, VARIANTS))}; got {variant!r}")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must be at least 0 and below 1; got {momentum!r}")
-    if not (math.isfinite(weight_decay) and weight_decay >= 0):
-        raise ValueError(f"weight_decay must be a finite number of at least 0; got {weight_decay!r}")
+def _check_settings(settings: Settings, max_shift_ratio: float, tolerance: float | None) -> None:
+    if settings.lr is not None and not (math.isfinite(settings.lr) and settings.lr > 0):
+        raise ValueError(f"lr must be None or a finite number above 0; got {settings.lr!r}")
+    if settings.variant not in VARIANTS:
+        raise ValueError(f"variant must be one of {', '.join(map(repr, VARIANTS))}; got {settings.variant!r}")
+    if not 0 <= settings.momentum < 1:
+        raise ValueError(f"momentum must be at least 0 and below 1; got {settings.momentum!r}")
+    if not (math.isfinite(settings.weight_decay) and settings.weight_decay >= 0):
+        raise ValueError(f"weight_decay must be a finite number of at least 0; got {settings.weight_decay!r}")
     if not (math.isfinite(max_shift_ratio) and max_shift_ratio > 0):
         raise ValueError(f"max_shift_ratio must be a finite number above 0; got {max_shift_ratio!r}")
     if tolerance is not None and not 0 < tolerance < 1:
         raise ValueError(f"tolerance must be None or between 0 and 1; got {tolerance!r}")
 
 
-def _check_point(f: Smooth, x: Tensor) -> None:
-    if not isinstance(x, Tensor) or x.dtype not in {torch.float32, torch.float64}:
-        given = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"x must be a float32 or float64 tensor; got {given}")
-    if x.shape != (f.dim,):
-        raise ValueError(f"x must be one point of shape ({f.dim},); got shape {tuple(x.shape)}")
-    if not bool(x.isfinite().all()):
-        raise ValueError(f"x must hold finite numbers only; got {int((~x.isfinite()).sum())} that are not")
+# --- all eigenvalues, from matrices ------------------------------------------------------------------
 
 
-def _checked_gradient(f: Smooth, x: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    loss, grad = f.value_and_grad(x)
-    if not bool(loss.isfinite() & grad.isfinite().all()):
-        raise ValueError(f"f or its gradient is not finite at {name}: choose another point or a smaller rho")
-    apart = float(torch.linalg.vector_norm(f.grad(x) - grad))
-    if apart > _REPEATS * torch.finfo(x.dtype).eps * float(torch.linalg.vector_norm(grad)):
-        raise ValueError(
-            f"f is not deterministic: two gradients at {name} differ by {apart:.1e}; take out dropout, random "
-            "augmentation and the like"
-        )
-    return loss, grad
-
-
-def _check_smooth(
-    f: Smooth, x: Tensor, linearized: Linearized, grad_norm: float, radius: float, seed: int, name: str
-) -> None:
-    """Compare a Hessian product with a difference quotient, which sees kinks nearby that derivatives do not.
-
-    Raises:
-        ValueError: If they differ.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    v = torch.randn(f.dim, generator=generator, dtype=torch.float64).to(x)
-    size = torch.linalg.vector_norm(linearized.grad)
-    v = v / torch.linalg.vector_norm(v) + (linearized.grad / size if size > 0 else 0)
-    v = v / torch.linalg.vector_norm(v)
-    rounding = torch.finfo(x.dtype).eps
-    step = rounding ** (1 / 3) * radius
-    ahead, behind = f.grad(x + step * v), f.grad(x - step * v)
-    quotient, product = (ahead - behind) / (2 * step), linearized.hvp(v)
-    apart, larger, around = (
-        max(float(torch.linalg.vector_norm(w)) for w in vectors)
-        for vectors in ([quotient - product], [quotient, product], [ahead, behind])
+def _from_matrices(jacobian: Jacobian, hessian: Tensor, hessian_plus: Tensor) -> Curvature:
+    dim = len(hessian)
+    x, grad = jacobian.x.to("cpu", torch.float64), jacobian.grad.to("cpu", torch.float64)
+    h, h_plus = hessian.to("cpu", torch.float64), hessian_plus.to("cpu", torch.float64)
+    # Products with all rows of the identity at once; the Hessians are symmetric.
+    rows = replace(
+        jacobian,
+        x=x.expand(dim, dim),
+        grad=grad.expand(dim, dim),
+        hvp=partial(torch.matmul, other=h),
+        hvp_plus=partial(torch.matmul, other=h_plus),
     )
-    if not apart <= _KINK * larger + _NOISE * rounding * max(grad_norm, around) / step:
-        raise ValueError(
-            f"f is not twice differentiable near {name}, as far as differences of its gradient show: it has a kink (a "
-            "ReLU, an absolute value, a maximum) or breaks the graph of its derivatives; use a smooth function such as "
-            "tanh"
-        )
+    identity = torch.eye(dim, dtype=torch.float64)
+    m = rows.update(identity).mT
+    size = torch.linalg.matrix_norm(m)
+    frame = torch.linalg.qr(torch.cat([(grad / grad.norm())[:, None], identity], 1)).Q[:, 1:]
+    tangent = torch.linalg.eigvalsh(frame.mT @ h @ frame)
+    if jacobian.variant == "sam":
+        a = tangent * (jacobian.rho / float(torch.linalg.vector_norm(jacobian.grad))) + 1
+    else:
+        a = dense_spectrum(rows.perturbed(identity).mT).values
+    h_values, plus_values = torch.linalg.eigvalsh(h).tolist(), torch.linalg.eigvalsh(h_plus).tolist()
+    return Curvature(
+        hessian=(h_values[0], h_values[-1]),
+        hessian_plus=(plus_values[0], plus_values[-1]),
+        tangent=tangent,
+        a=a,
+        mu=dense_spectrum(m),
+        symmetric_residual=0.0,
+        asymmetry=float(torch.linalg.matrix_norm(m - m.mT) / (2 * size)) if size > 0 else 0.0,
+        complete=True,
+        products=2 * dim,
+        modes_plus=lambda tolerance: matrix_modes(hessian_plus, tolerance),
+        modes_update=lambda tolerance: matrix_modes(m.to(jacobian.x), tolerance),
+    )
 
 
-# --- how it is reported ------------------------------------------------------------------------------
+def dense_spectrum(matrix: Tensor) -> Spectrum:
+    """Return all eigenvalues of a matrix, by decreasing size.
 
+    Args:
+        matrix: Shape (d, d), not necessarily symmetric.
 
-def _pair(values: Tensor) -> tuple[float, float]:
-    low, high = values.tolist()
-    return low, high
+    Returns:
+        Eigenvalues and residuals, shape (d,).
+
+    Example:
+        >>> dense_spectrum(torch.tensor([[0.0, -2.0], [2.0, 0.0]])).values.imag.sort().values
+        tensor([-2.0000,  2.0000], dtype=torch.float64)
+    """
+    wide = matrix.to("cpu", torch.float64)
+    values, vectors = torch.linalg.eig(wide)
+    residuals = torch.linalg.vector_norm(wide.to(vectors.dtype) @ vectors - vectors * values, dim=0)
+    order = values.abs().argsort(descending=True, stable=True)
+    return Spectrum(values[order], residuals[order], 0)
 
 
 def _real_if_possible(values: Tensor) -> Tensor:
@@ -253,3 +240,104 @@ def _real_if_possible(values: Tensor) -> Tensor:
         return values
     real: Tensor = values.real
     return real if bool((values.imag.abs() <= 1e-12 * values.abs().max()).all()) else values
+
+
+# --- what they say -----------------------------------------------------------------------------------
+
+
+def _judged(
+    f: Smooth,
+    settings: Settings,
+    point: Point,
+    radius: float,
+    curvature: Curvature,
+    rests: bool,
+    tolerance: float,
+    closer: Certificate | None,
+) -> tuple[Status, Stability, float]:
+    """Name the point and decide on attraction; where there is a closer certificate, by what that says."""
+    variant, weight_decay = settings.variant, settings.weight_decay
+    length = radius if variant != "unnormalized" else float(torch.linalg.vector_norm(point.x)) or 1.0
+    largest = max(map(abs, curvature.hessian + curvature.hessian_plus))
+    degenerate = False
+    if point.grad_norm <= _STATIONARY * length * largest:
+        kind, why = Status.STATIONARY, "x is, or almost is, a stationary point of f, where SAM's map is not smooth"
+    elif not rests:
+        kind = Status.UNDECIDED
+        why = f"SAM does not rest here: its update is {point.update_norm / point.grad_norm:.2g} times the gradient"
+    elif curvature.symmetric_residual > tolerance:
+        kind = Status.UNDECIDED
+        why = f"the residuals of the Hessians' eigenvalues, {curvature.symmetric_residual:.1e}, exceed the tolerance"
+    elif closer is not None:
+        kind, why = closer.kind, closer.reason
+    else:
+        seen = critical_kind(
+            stationary(f, -weight_decay * point.x),
+            point.x_plus,
+            curvature.hessian_plus,
+            partial(curvature.modes_plus, tolerance),
+            unit=point.grad_norm / radius,
+            length=radius,
+            tolerance=tolerance,
+        )
+        kind, degenerate = HALLUCINATED[seen.kind], seen.is_degenerate
+        why = DEGENERATE if seen.kind == "degenerate" else ""
+
+    def is_manifold() -> bool:
+        if closer is not None or degenerate or not kind.is_hallucinated:
+            return closer is not None
+        sizes = curvature.mu.values.abs()
+        return follow(
+            at_rest(f, settings.rho, variant=variant, weight_decay=weight_decay),
+            point.x,
+            curvature.modes_update(tolerance),
+            length=min(radius, point.grad_norm / max(map(abs, curvature.hessian))),
+            tolerance=tolerance,
+            multiplicity=int((sizes <= tolerance * sizes.max()).sum()) if curvature.complete else 0,
+        ).stays
+
+    stability, residual = decide(
+        curvature.mu, lr=settings.lr, momentum=settings.momentum, tolerance=tolerance, is_manifold=is_manifold
+    )
+    if not kind.is_hallucinated:
+        stability = Stability(None, None, None, stability.zero_modes, why)
+    elif closer is not None and not closer.attractor:
+        stability = replace(closer.stability, contraction=stability.contraction, zero_modes=stability.zero_modes)
+    return kind, stability, residual
+
+
+def _degenerate_below(ratio: float) -> float:
+    """Relative size of curvatures that a degenerate solution may have at a distance at which its update is left.
+
+    If a curvature `λ = L·δ` is 0 at the distance δ, the update here is `L·δ²/2`: `λ` is like its root.
+    """
+    return min(4 * math.sqrt(ratio), _UNCERTAIN)
+
+
+def _may_be_degenerate(curvature: Curvature, unit: float, ratio: float) -> bool:
+    """Tell whether some curvatures, but not all, may be 0 at the point of rest near by, or 0 only here."""
+    low, high = sorted(map(abs, curvature.hessian_plus))
+    mu, below = curvature.mu.values.abs(), _degenerate_below(ratio)
+    return high > below * unit and (low <= below * high or bool(mu.min() <= below * mu.max()))
+
+
+def _closer(
+    f: Smooth, settings: Settings, point: Point, radius: float, max_shift_ratio: float, finest: float, seed: int
+) -> Certificate | None:
+    """Certify the point of rest next to one that is not polished; None where there is none so near."""
+    equation = at_rest(f, settings.rho, variant=settings.variant, weight_decay=settings.weight_decay)
+    x = settled(equation, point.x)
+    ratio = float(torch.linalg.vector_norm(equation.residual(x[None]))) / point.grad_norm
+    if not float(torch.linalg.vector_norm(x - point.x)) <= _NEAR * radius:
+        return None
+    return certify(
+        f,
+        x,
+        settings.rho,
+        variant=settings.variant,
+        weight_decay=settings.weight_decay,
+        max_shift_ratio=max_shift_ratio,
+        tolerance=max(finest, _degenerate_below(ratio)),
+        dense=True,
+        seed=seed,
+    )

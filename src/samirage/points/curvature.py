@@ -1,8 +1,9 @@
-"""All the spectra at a point that a certificate reports: of both Hessians, of the level set, of `A` and of `M`.
+"""The spectra at a point that a certificate reports: of both Hessians, of the level set, of `A` and of `M`.
 
-Few parameters: the matrices are formed and solved. Many: products only, see `samirage.points.spectrum`.
+Here they are computed from products alone, for many parameters; see `samirage.points.spectrum`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,11 +13,11 @@ from torch import Tensor
 from samirage.points.spectrum import (
     Spectrum,
     VectorMap,
-    dense_spectrum,
     leading_spectrum,
     random_start,
     symmetric_ends,
 )
+from samirage.points.zero_modes import Modes, product_modes
 from samirage.sam import Jacobian
 
 _LEADING, _LEFTMOST = 4, 2
@@ -37,10 +38,12 @@ class Curvature:
         asymmetry: `‖M − Mᵀ‖/(2·‖M‖)`, Frobenius norms.
         complete: Whether all eigenvalues are there.
         products: Hessian-vector products that it took.
+        modes_plus: Returns the zero modes of `H⁺`, those up to a size relative to the largest; of products alone, one.
+        modes_update: Returns those of `M`.
     """
 
-    hessian: Tensor
-    hessian_plus: Tensor
+    hessian: tuple[float, float]
+    hessian_plus: tuple[float, float]
     tangent: Tensor
     a: Tensor
     mu: Spectrum
@@ -48,44 +51,8 @@ class Curvature:
     asymmetry: float
     complete: bool
     products: int
-
-
-def dense_curvature(jacobian: Jacobian, hessian: Tensor, hessian_plus: Tensor) -> Curvature:
-    """Compute all spectra from the two Hessians.
-
-    Args:
-        jacobian: The point, its gradient and the settings; its products are not used.
-        hessian: `H`, shape (d, d).
-        hessian_plus: `H⁺`, shape (d, d).
-
-    Returns:
-        The spectra, complete.
-    """
-    dim = len(hessian)
-    x, grad = jacobian.x.to("cpu", torch.float64), jacobian.grad.to("cpu", torch.float64)
-    h, h_plus = hessian.to("cpu", torch.float64), hessian_plus.to("cpu", torch.float64)
-    # Products with all rows of the identity at once; the Hessians are symmetric.
-    rows = replace(
-        jacobian, x=x.expand(dim, dim), grad=grad.expand(dim, dim), hvp=lambda v: v @ h, hvp_plus=lambda v: v @ h_plus
-    )
-    identity = torch.eye(dim, dtype=torch.float64)
-    m = rows.update(identity).mT
-    frame = torch.linalg.qr(torch.cat([(grad / grad.norm())[:, None], identity], 1)).Q[:, 1:]
-    tangent = torch.linalg.eigvalsh(frame.mT @ h @ frame)
-    size = torch.linalg.matrix_norm(m)
-    return Curvature(
-        hessian=_ends(torch.linalg.eigvalsh(h)),
-        hessian_plus=_ends(torch.linalg.eigvalsh(h_plus)),
-        tangent=tangent,
-        a=_of_tangent(jacobian, tangent)
-        if jacobian.variant == "sam"
-        else dense_spectrum(rows.perturbed(identity).mT).values,
-        mu=dense_spectrum(m),
-        symmetric_residual=0.0,
-        asymmetry=float(torch.linalg.matrix_norm(m - m.mT) / (2 * size)) if size > 0 else 0.0,
-        complete=True,
-        products=2 * dim,
-    )
+    modes_plus: Callable[[float], Modes]
+    modes_update: Callable[[float], Modes]
 
 
 def iterative_curvature(jacobian: Jacobian, *, tolerance: float, seed: int) -> Curvature:
@@ -126,16 +93,19 @@ def iterative_curvature(jacobian: Jacobian, *, tolerance: float, seed: int) -> C
     leading, leftmost = leading_spectrum(
         counted.own.update, start, leading=_LEADING, leftmost=_LEFTMOST, tolerance=tolerance
     )
+    mu = _merged(leading, leftmost, tolerance)
     return Curvature(
-        hessian=hessian.values,
-        hessian_plus=hessian_plus.values,
+        hessian=_pair(hessian.values),
+        hessian_plus=_pair(hessian_plus.values),
         tangent=tangent.values,
         a=a,
-        mu=_merged(leading, leftmost, tolerance),
+        mu=mu,
         symmetric_residual=max(_relative(s) for s in (hessian, hessian_plus, tangent)),
         asymmetry=_asymmetry(counted.own, start, seed),
         complete=False,
         products=counted.products,
+        modes_plus=lambda _: product_modes(jacobian.hvp_plus, jacobian.hvp_plus, hessian_plus),
+        modes_update=lambda _: product_modes(jacobian.update, jacobian.update_transpose, mu),
     )
 
 
@@ -155,8 +125,9 @@ class _Counted:
         return counting
 
 
-def _ends(values: Tensor) -> Tensor:
-    return values[[0, -1]]
+def _pair(values: Tensor) -> tuple[float, float]:
+    low, high = values.tolist()
+    return low, high
 
 
 def _of_tangent(jacobian: Jacobian, tangent: Tensor) -> Tensor:
@@ -175,7 +146,8 @@ def _merged(leading: Spectrum, leftmost: Spectrum, tolerance: float) -> Spectrum
     values = torch.cat([leading.values, leftmost.values[new]])
     residuals = torch.cat([leading.residuals, leftmost.residuals[new]])
     order = values.abs().argsort(descending=True, stable=True)
-    return Spectrum(values[order], residuals[order], leading.products + leftmost.products)
+    last = min((leading, leftmost), key=lambda part: float(part.values.abs().min()))
+    return Spectrum(values[order], residuals[order], leading.products + leftmost.products, nearest_0=last.nearest_0)
 
 
 def _asymmetry(jacobian: Jacobian, like: Tensor, seed: int) -> float:

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from samirage.landscape import Smooth
-from samirage.points.equation import DENSE_DIM, dense_perturbed
-from samirage.points.spectrum import random_start, symmetric_ends
+from samirage.points.equation import DENSE_DIM, at_rest, dense_perturbed
 from samirage.points.sphere import SphereKind, sphere_curvatures, sphere_kind
+from samirage.points.verdict import HALLUCINATED, attracts_small_steps, critical_point
+from samirage.points.zero_modes import follow, matrix_modes
 from samirage.sam import Status
 from samirage.sam.map import displacement
-from samirage.sam.stability import max_stable_lr
 
-_ZERO_MODE: Final = 1e-7  # relative size below which a curvature, or an eigenvalue of M, counts as 0
-_LANCZOS_TOLERANCE: Final = 1e-4
+ZERO_MODE: Final = 1e-7
+"""Relative size up to which a curvature, or an eigenvalue of M, counts as 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,18 +88,34 @@ def evidence(f: Smooth, x: Tensor, rho: float, *, found_by: tuple[str, ...] = ()
     loss, grad = f.value_and_grad(x)
     x_plus = x + displacement(x, grad, rho)
     loss_plus, grad_plus = f.value_and_grad(x_plus)
+    seen = critical_point(f, x_plus, unit=float(grad.norm()) / rho, length=rho, tolerance=ZERO_MODE)
     size = float(grad.norm())
     a = mu = attracts = lr = on_sphere = None
     if f.dim <= DENSE_DIM:
         hessian, hessian_plus = f.hessian(x), f.hessian(x_plus)
         curvatures = sphere_curvatures(grad, hessian, rho)
         a, on_sphere = curvatures * rho / size, sphere_kind(curvatures)
-        mu = torch.linalg.eigvals(hessian_plus @ dense_perturbed(grad, hessian, rho))
-        attracts, lr = attraction(mu)
+        matrix = hessian_plus @ dense_perturbed(grad, hessian, rho)
+        mu = torch.linalg.eigvals(matrix)
+        attracts, lr = attracts_small_steps(
+            mu,
+            tolerance=ZERO_MODE,
+            is_manifold=lambda: (
+                not seen.is_degenerate
+                and follow(
+                    at_rest(f, rho),
+                    x,
+                    matrix_modes(matrix, ZERO_MODE),
+                    length=min(rho, size / float(torch.linalg.matrix_norm(hessian, 2))),
+                    tolerance=ZERO_MODE,
+                    multiplicity=int((mu.abs() <= ZERO_MODE * mu.abs().max()).sum()),
+                ).stays
+            ),
+        )
     return HallucinatedPoint(
         x=x,
         rho=rho,
-        kind=kind_of(*ends_of_hessian(f, x_plus), size / rho),
+        kind=HALLUCINATED[seen.kind],
         x_plus=x_plus,
         loss=float(loss),
         loss_plus=float(loss_plus),
@@ -112,67 +128,3 @@ def evidence(f: Smooth, x: Tensor, rho: float, *, found_by: tuple[str, ...] = ()
         attracts=attracts,
         max_stable_lr=lr,
     )
-
-
-def kind_of(lowest: float, highest: float, unit: float, *, tolerance: float = _ZERO_MODE) -> Status:
-    """Name a hallucinated point by the extreme curvatures of `f` at `x⁺`.
-
-    Args:
-        lowest: Smallest eigenvalue of `H⁺`.
-        highest: Largest eigenvalue of `H⁺`.
-        unit: A curvature to compare with: `‖g‖/rho`.
-        tolerance: Relative size below which a curvature counts as 0.
-
-    Returns:
-        The kind.
-
-    Example:
-        >>> kind_of(-1.0, 2.0, unit=1.0), kind_of(0.0, 1e-12, unit=1.0)
-        (<Status.HALLUCINATED_SADDLE: 'hallucinated saddle'>, <Status.HALLUCINATED_PLATEAU: 'hallucinated plateau'>)
-    """
-    largest = max(abs(lowest), abs(highest))
-    if largest <= tolerance * unit:
-        return Status.HALLUCINATED_PLATEAU
-    return Status.HALLUCINATED_SADDLE if lowest < -tolerance * largest else Status.HALLUCINATED_MINIMIZER
-
-
-def attraction(mu: Tensor) -> tuple[bool, float]:
-    """Tell whether small SAM steps are attracted, and up to which learning rate, from all eigenvalues of `M`.
-
-    Zero modes, along a manifold of hallucinated points, do not count.
-
-    Args:
-        mu: The eigenvalues, shape (d,), complex.
-
-    Returns:
-        Whether all others lie right of 0, and the largest stable learning rate (0 if not).
-
-    Example:
-        >>> attraction(torch.tensor([4.0, 1.0, 0.0]) + 0j)
-        (True, 0.5)
-    """
-    size = mu.abs()
-    counted = mu[size > _ZERO_MODE * size.max()]
-    if not len(counted):
-        return False, 0.0
-    lr = float(max_stable_lr(counted).min())
-    return lr > 0, lr
-
-
-def ends_of_hessian(f: Smooth, x: Tensor) -> tuple[float, float]:
-    """Return the smallest and the largest eigenvalue of the Hessian at a point.
-
-    Args:
-        f: The function; up to `DENSE_DIM` coordinates its Hessian is formed, beyond, Lanczos' method is used.
-        x: The point, shape (d,).
-
-    Example:
-        >>> from samirage.landscape import DoubleWell
-        >>> ends_of_hessian(DoubleWell(stiffness=1.0, coupling=0.0), torch.zeros(2))
-        (-1.0, 2.0)
-    """
-    if f.dim <= DENSE_DIM:
-        values = torch.linalg.eigvalsh(f.hessian(x))
-        return float(values[0]), float(values[-1])
-    ends = symmetric_ends(f.linearize(x).hvp, random_start(x, seed=0), tolerance=_LANCZOS_TOLERANCE)
-    return float(ends.values[0]), float(ends.values[-1])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from samirage.landscape import Smooth
-from samirage.points.equation import DENSE_DIM, check_differentiable, check_gradient, check_point, check_rho
+from samirage.points.equation import DENSE_DIM, Place, check_differentiable, check_gradient, check_point, check_rho
 from samirage.points.evidence import HallucinatedPoint, evidence
 from samirage.points.polish import polish
 from samirage.points.sphere import SphereSearch, sharpen, sphere_candidates
@@ -173,7 +173,7 @@ def _checked_target(f: Smooth, target: Tensor, radii: Sequence[float]) -> Tensor
             f"target must be a stationary point of f: ‖g‖ is {size:.1e} there, and about {usual:.1e} at the distance "
             "rho from it; minimize further, or name another point"
         )
-    check_differentiable(f, x, "target")
+    check_differentiable(f, [Place("target", x, grad, f.linearize(x).hvp)], radius=radii[0], scale=usual)
     if f.dim > DENSE_DIM or size == 0:
         return x
     refined: Tensor = x - torch.linalg.lstsq(f.hessian(x), grad[:, None], rcond=1e-8, driver="gelsd").solution[:, 0]
@@ -272,6 +272,9 @@ def _is_hallucinated(f: Smooth, candidate: _Candidate, targets: Sequence[Tensor]
     residual, size = float(f.grad(plus).norm()), float(grad.norm())
     if not (residual < _RESIDUAL and residual < _SHIFT_RATIO * size):
         return False
+    places = []
     for point, name in ((candidate.x, "a point that was found"), (plus, "the perturbed point of one that was found")):
-        check_differentiable(f, point, name)
+        here = f.linearize(point)
+        places.append(Place(name, point, here.grad, here.hvp))
+    check_differentiable(f, places, radius=candidate.rho, scale=size)
     return targets is None or any(float((plus - t).norm()) <= _SAME * candidate.rho for t in targets)

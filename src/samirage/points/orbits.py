@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from samirage.landscape import Smooth
-from samirage.points.equation import DENSE_DIM, check_gradient, check_point, check_rho, dense_update
-from samirage.sam.map import sam_map
+from samirage.points.equation import DENSE_DIM, Equation, check_gradient, check_point, check_rho, dense_update
+from samirage.points.zero_modes import follow, matrix_modes
+from samirage.sam.map import VectorMap, sam_map
 
 _NEWTON_STEPS: Final = 60
 _EXACT: Final = 1e-12  # residual relative to the size of the orbit
@@ -34,13 +35,14 @@ class Orbit:
         x: Its points in order, shape (p, d).
         multipliers: Eigenvalues of the derivative of p steps, shape (d,), complex, the largest first.
         residual: Largest `‖T(x_i) − x_{i+1}‖`.
-        stable: Whether all multipliers but neutral ones (1, along a family of orbits) lie within the unit circle.
+        stable: Whether all multipliers lie within the unit circle, but for those that are 1 along a family of orbits;
+            None where one is 1 and there is no family, so that higher derivatives decide.
     """
 
     x: Tensor
     multipliers: Tensor
     residual: float
-    stable: bool
+    stable: bool | None
 
     @property
     def period(self) -> int:
@@ -49,7 +51,7 @@ class Orbit:
 
     def __str__(self) -> str:
         size = float((self.x - self.x.mean(0)).norm(dim=1).max())
-        kind = "stable" if self.stable else "unstable"
+        kind = {True: "stable", False: "unstable", None: "undecided"}[self.stable]
         largest = float(self.multipliers[0].abs())
         return f"{kind} orbit of period {self.period}, radius {size:.4g}, |multiplier| {largest:.4g}"
 
@@ -97,7 +99,7 @@ def find_orbits(
         orbit = polish_orbit(f, guess, rho=rho, lr=lr)
         if orbit is not None and orbit.period > 1 and not any(_same(orbit, other) for other in found):
             found.append(orbit)
-    return sorted(found, key=lambda o: (not o.stable, o.period, -float(o.multipliers[0].abs()) * o.stable))
+    return sorted(found, key=lambda o: (not o.stable, o.period, -float(o.multipliers[0].abs()) * bool(o.stable)))
 
 
 def polish_orbit(f: Smooth, points: Tensor, *, rho: float, lr: float) -> Orbit | None:
@@ -119,35 +121,57 @@ def polish_orbit(f: Smooth, points: Tensor, *, rho: float, lr: float) -> Orbit |
         tensor([ 0.1250, -0.1250], dtype=torch.float64)
     """
     x = points
-    p, d = x.shape
-
-    def error(x: Tensor) -> Tensor:
-        return sam_map(f.grad, x, rho=rho, lr=lr) - x.roll(-1, 0)
-
-    identity = torch.eye(d, dtype=x.dtype, device=x.device)
-    residual = error(x)
+    residual = _error(f, x, rho, lr)
     for _ in range(_NEWTON_STEPS):
         size = float(residual.norm())
-        matrix = torch.zeros(p, d, p, d, dtype=x.dtype, device=x.device)
-        for i, point in enumerate(x):
-            matrix[i, :, i, :] += identity - lr * dense_update(f, point, rho)
-            matrix[i, :, (i + 1) % p, :] -= identity
+        matrix = _derivative(f, x, rho, lr)
         if not bool(matrix.isfinite().all()):
             return None
-        solution = torch.linalg.lstsq(
-            matrix.reshape(p * d, p * d), residual.reshape(-1, 1), rcond=1e-11, driver="gelsd"
-        )
-        step = solution.solution.reshape(p, d)
+        step = torch.linalg.lstsq(matrix, residual.reshape(-1, 1), rcond=1e-11, driver="gelsd").solution.view_as(x)
         length = 1.0
-        while length > 1e-6 and not float(error(x - length * step).norm()) < size:
+        while length > 1e-6 and not float(_error(f, x - length * step, rho, lr).norm()) < size:
             length /= 2
         if length <= 1e-6:
             break
         x = x - length * step
-        residual = error(x)
+        residual = _error(f, x, rho, lr)
     if not float(residual.norm()) < _EXACT * (1 + float(x.norm())):
         return None
     return _described(f, _shortest(x), rho, lr)
+
+
+def _error(f: Smooth, x: Tensor, rho: float, lr: float) -> Tensor:
+    """By how much every point of orbits, shape (…, p, d), misses the next."""
+    return sam_map(f.grad, x, rho=rho, lr=lr) - x.roll(-1, -2)
+
+
+def _derivative(f: Smooth, x: Tensor, rho: float, lr: float) -> Tensor:
+    """Derivative of the errors by the points of one orbit, shape (p·d, p·d)."""
+    p, d = x.shape
+    identity = torch.eye(d, dtype=x.dtype, device=x.device)
+    matrix = torch.zeros(p, d, p, d, dtype=x.dtype, device=x.device)
+    for i, point in enumerate(x):
+        matrix[i, :, i, :] += identity - lr * dense_update(f, point, rho)
+        matrix[i, :, (i + 1) % p, :] -= identity
+    return matrix.reshape(p * d, p * d)
+
+
+def _is_family(f: Smooth, x: Tensor, rho: float, lr: float, neutral: int) -> bool:
+    """Tell whether as many families of orbits as there are neutral multipliers pass through an orbit."""
+    shape = x.shape
+
+    def linearized(flat: Tensor) -> tuple[VectorMap, VectorMap]:
+        matrix = _derivative(f, flat.view(shape), rho, lr)
+        return matrix.mv, matrix.mT.mv
+
+    return follow(
+        Equation(lambda rows: _error(f, rows.view(-1, *shape), rho, lr).flatten(1), linearized),
+        x.flatten(),
+        matrix_modes(_derivative(f, x, rho, lr), _NEUTRAL),
+        length=float((x - x.mean(0)).norm(dim=1).max()),
+        tolerance=_NEUTRAL,
+        multiplicity=neutral,
+    ).stays
 
 
 def _described(f: Smooth, x: Tensor, rho: float, lr: float) -> Orbit:
@@ -157,8 +181,11 @@ def _described(f: Smooth, x: Tensor, rho: float, lr: float) -> Orbit:
     multipliers = torch.linalg.eigvals(product)
     multipliers = multipliers[multipliers.abs().argsort(descending=True)]
     counted = multipliers[(multipliers - 1).abs() > _NEUTRAL]
-    residual = (sam_map(f.grad, x, rho=rho, lr=lr) - x.roll(-1, 0)).norm(dim=1).max()
-    return Orbit(x, multipliers, float(residual), bool((counted.abs() < 1).all()))
+    stable: bool | None = bool((counted.abs() < 1).all())
+    if stable and len(counted) < len(multipliers):
+        stable = _is_family(f, x, rho, lr, len(multipliers) - len(counted)) or None
+    residual = float(_error(f, x, rho, lr).norm(dim=1).max())
+    return Orbit(x, multipliers, residual, stable)
 
 
 def _shortest(x: Tensor) -> Tensor:

@@ -152,7 +152,10 @@ def least_squares(
         if size <= tolerance**2 * first or size == 0:
             break
         image = product(direction)
-        alpha = size / (float(image @ image) + damping * float(direction @ direction))
+        curvature = float(image @ image) + damping * float(direction @ direction)
+        if curvature == 0:  # the square underflows
+            break
+        alpha = size / curvature
         solution = solution + alpha * direction
         residual = residual - alpha * image
         gradient = transpose(residual) - damping * solution

@@ -2,14 +2,14 @@
 
 On a CPU the implicitly restarted methods of ARPACK (Lehoucq, Sorensen and Yang, 1998) do the work, through SciPy; on an
 accelerator a short Arnoldi iteration that keeps its vectors there. Residuals of what ARPACK returns are computed from a
-product of their own; Arnoldi's follow from its last vector. Small matrices are solved densely.
+product of their own; Arnoldi's follow from its last vector.
 
 ARPACK stops when a residual is small against the eigenvalue; at 0 it never does. So the ends of a spectrum are computed
 for the operator plus a multiple of the identity that moves all eigenvalues away from 0.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import torch
@@ -36,32 +36,14 @@ class Spectrum:
             an eigenvalue at most; for others, the size of a change of the operator that makes the value exact.
         products: Products with the operator that it took.
         direction: The sum of the eigenvectors, shape (d,), where ARPACK found them: a start for a similar operator.
+        nearest_0: The eigenvector, shape (d,), of the value next to 0, its real part; None where only values are known.
     """
 
     values: Tensor
     residuals: Tensor
     products: int
     direction: Tensor | None = None
-
-
-def dense_spectrum(matrix: Tensor) -> Spectrum:
-    """Return all eigenvalues of a matrix, by decreasing size.
-
-    Args:
-        matrix: Shape (d, d), not necessarily symmetric.
-
-    Returns:
-        Eigenvalues and residuals, shape (d,).
-
-    Example:
-        >>> dense_spectrum(torch.tensor([[0.0, -2.0], [2.0, 0.0]])).values.imag.sort().values
-        tensor([-2.0000,  2.0000], dtype=torch.float64)
-    """
-    wide = matrix.to("cpu", torch.float64)
-    values, vectors = torch.linalg.eig(wide)
-    residuals = torch.linalg.vector_norm(wide.to(vectors.dtype) @ vectors - vectors * values, dim=0)
-    order = values.abs().argsort(descending=True, stable=True)
-    return Spectrum(values[order], residuals[order], 0)
+    nearest_0: Tensor | None = None
 
 
 def arnoldi(product: VectorMap, start: Tensor, steps: int) -> Spectrum:
@@ -105,7 +87,8 @@ def arnoldi(product: VectorMap, start: Tensor, steps: int) -> Spectrum:
     values, vectors = torch.linalg.eig(projected[:done, :done])
     residuals = projected[done, done - 1] * vectors[-1].abs()
     order = values.abs().argsort(descending=True, stable=True)
-    return Spectrum(values[order], residuals[order], done)
+    nearest_0 = vectors[:, order[-1]].real.to(start) @ basis[:done]
+    return Spectrum(values[order], residuals[order], done, nearest_0=nearest_0)
 
 
 def random_start(like: Tensor, seed: int) -> Tensor:
@@ -146,16 +129,16 @@ def symmetric_ends(product: VectorMap, start: Tensor, *, tolerance: float) -> Sp
     """
     probe = _probe(product, start)
     ends = torch.stack([probe.values.real.argmin(), probe.values.real.argmax()])
-    known = Spectrum(probe.values.real[ends], probe.residuals[ends], probe.products)
+    known = Spectrum(probe.values.real[ends], probe.residuals[ends], probe.products, nearest_0=probe.nearest_0)
     scale = float(probe.values.abs().max())
     if start.device.type != "cpu" or bool((known.residuals <= tolerance * scale).all()):
         return known
     found = _arpack(product, start, which="BE", count=2, shift=_SHIFT * scale, tolerance=tolerance / (_SHIFT + 1))
     products = probe.products + found.products
     if len(found.values) < 2:
-        return Spectrum(known.values, known.residuals, products)
+        return replace(known, products=products)
     order = found.values.real.argsort()
-    return Spectrum(found.values.real[order], found.residuals[order], products, found.direction)
+    return Spectrum(found.values.real[order], found.residuals[order], products, found.direction, found.nearest_0)
 
 
 def leading_spectrum(
@@ -185,8 +168,8 @@ def leading_spectrum(
     scale = float(probe.values.abs().max())
     by_real = probe.values.real.argsort()[:leftmost]
     probed = (
-        Spectrum(probe.values[:leading], probe.residuals[:leading], probe.products),
-        Spectrum(probe.values[by_real], probe.residuals[by_real], 0),
+        Spectrum(probe.values[:leading], probe.residuals[:leading], probe.products, nearest_0=probe.nearest_0),
+        Spectrum(probe.values[by_real], probe.residuals[by_real], 0, nearest_0=probe.nearest_0),
     )
     if start.device.type != "cpu" or scale == 0:
         return probed
@@ -196,9 +179,9 @@ def leading_spectrum(
     found = []
     for solved, known in zip((top, left), probed, strict=True):
         best = solved if len(solved.values) else known
-        found.append(Spectrum(best.values, best.residuals, known.products + solved.products))
+        found.append(replace(best, products=known.products + solved.products))
     order = found[1].values.real.argsort()
-    return found[0], Spectrum(found[1].values[order], found[1].residuals[order], found[1].products)
+    return found[0], replace(found[1], values=found[1].values[order], residuals=found[1].residuals[order])
 
 
 def _probe(product: VectorMap, start: Tensor) -> Spectrum:
@@ -249,4 +232,5 @@ def _arpack(
     order = found.abs().argsort(descending=True, stable=True)
     true = torch.tensor([residuals[value] for value in found[order].tolist()], dtype=torch.float64)
     direction = torch.as_tensor(vectors.real.sum(1)).to(start) if len(found) else None
-    return Spectrum(found[order], true, spent, direction)
+    nearest_0 = torch.as_tensor(vectors.real[:, int(order[-1])]).to(start) if len(found) else None
+    return Spectrum(found[order], true, spent, direction, nearest_0)

@@ -68,7 +68,7 @@ def _fast_norm(tensor: Tensor, dim: int | None) -> Tensor:
 
 
 def _tensor_norm(tensor: Tensor, dim: int | None) -> Tensor:
-    if is_at_hand(tensor) and tensor.dtype == torch.float32 and tensor.numel() >= _LARGE:
+    if tensor.dtype == torch.float32 and tensor.numel() >= _LARGE and is_at_hand(tensor):
         fast = _fast_norm(tensor, dim)
         if bool(((fast > SAFE_NORM[0]) & (fast < SAFE_NORM[1])).all()):
             return fast

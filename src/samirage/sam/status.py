@@ -6,7 +6,8 @@ from enum import Enum
 class Status(Enum):
     """A class of SAM's behaviour, with what to do about it.
 
-    Each member has a `meaning` and an `advice`, one sentence each. The hallucinated classes are those at which the
+    Each member has a `meaning` and an `advice`, one sentence each, and `is_hallucinated`: whether SAM is held where the
+    loss has slope, by a shifted gradient that vanishes or turns around. The hallucinated classes are those at which the
     shifted gradient `g⁺` vanishes, or only turns around, although the gradient `g` does not vanish (Park, Jang, Ryu
     and Yang, arXiv 2509.21818); the bouncing ones follow Long and Bartlett (arXiv 2309.12488) and the traps Compagnoni
     et al. (arXiv 2302.09203) and Kim et al. (arXiv 2301.06308).
@@ -20,6 +21,7 @@ class Status(Enum):
 
     meaning: str
     advice: str
+    is_hallucinated: bool
 
     INACTIVE = (
         "inactive",
@@ -89,6 +91,12 @@ class Status(Enum):
         "The figures fit none of the classes.",
         "Look at the figures and their margins, or confirm with an Objective.",
     )
+    # At the end, because stored results number the members in this order.
+    HALLUCINATED_MAXIMIZER = (
+        "hallucinated maximizer",
+        "The shifted gradient vanishes at a perturbed point that is a maximizer, although the gradient does not.",
+        "Do not move to the perturbed point, from which the loss falls on all sides; lower rho, or use a Guard.",
+    )
 
     def __new__(cls, value: str, meaning: str, advice: str) -> "Status":
         """Give every member its value, its meaning and its advice."""
@@ -96,17 +104,8 @@ class Status(Enum):
         member._value_ = value
         member.meaning = meaning
         member.advice = advice
+        member.is_hallucinated = value.startswith("hallucinated")
         return member
-
-    @property
-    def is_hallucinated(self) -> bool:
-        """Whether SAM is held where the loss has slope, by a shifted gradient that vanishes or turns around."""
-        return self in {
-            Status.HALLUCINATED_MINIMIZER,
-            Status.HALLUCINATED_SADDLE,
-            Status.HALLUCINATED_PLATEAU,
-            Status.HALLUCINATED_BOUNCE,
-        }
 
     @property
     def is_alarm(self) -> bool:

@@ -22,6 +22,7 @@ LOOKS: dict[str, tuple[str, float, str]] = {
     "hallucinated minimizer": (_SAM, 0.95, ""),
     "hallucinated saddle": (_SAM, 0.75, "..."),
     "hallucinated plateau": (_SAM, 0.75, "///"),
+    "hallucinated maximizer": (_SAM, 0.75, "ooo"),
     "hallucinated bounce": (_SAM, 0.75, "xxx"),
     "drifting into hallucination": (_SAM, 0.35, ""),
     "saddle trap": (_DECAY, 0.85, ""),

@@ -23,6 +23,7 @@ _LOOKS = {
     "hallucinated minimizer": ("#d4660a", 1.0),
     "hallucinated saddle": ("#d4660a", 0.7),
     "hallucinated plateau": ("#d4660a", 0.45),
+    "hallucinated maximizer": ("#d4660a", 0.25),
     "hallucinated bounce": ("#a0468c", 1.0),
     "saddle trap": ("#a0468c", 0.6),
     "maximizer trap": ("#a0468c", 0.35),
