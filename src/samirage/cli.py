@@ -14,6 +14,7 @@ from samirage.cli_landscape import add_commands as add_landscape_command
 from samirage.cli_numbers import radius
 from samirage.cli_points import add_commands as add_point_commands
 from samirage.cli_reproduce import add_commands as add_reproduce_command
+from samirage.cli_verify import add_commands as add_verify_command
 from samirage.errors import UserError, require
 from samirage.files import is_on_disk, named_place
 
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("folder", metavar="DIR", help="run folder, or its address in an object store")
     report.set_defaults(run=_report)
 
+    add_verify_command(commands)
     add_point_commands(commands, radius)
     add_landscape_command(commands, radius)
 

@@ -7,6 +7,7 @@ The practical radii, up to about 0.5, are among those chosen here.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
@@ -88,7 +89,7 @@ class MnistStudy(AbstractSeededStudy[MnistConfig]):
         data_dir: Folder of the data set, where it is not the one in the package.
 
     Raises:
-        UserError: If the loss, the device or the data set is not to be had, or it has too few images.
+        UserError: If the loss is unknown, or the device unavailable.
 
     Example:
         >>> [cell.name for cell in MnistStudy(SCALES["smoke"]).cells()]
@@ -103,9 +104,16 @@ class MnistStudy(AbstractSeededStudy[MnistConfig]):
         lr = LEARNING_RATES[settings.loss] if settings.lr is None else settings.lr
         super().__init__(replace(settings, lr=lr))
         self._recipe = Recipe(steps=settings.steps, lr=lr, batch_size=settings.batch_size)
-        self._digits = Digits(
-            settings.data, images=settings.images, hidden=settings.hidden, device=self.device, data_dir=data_dir
-        )
+        self._data_dir = data_dir
+
+    @cached_property
+    def _digits(self) -> Digits:
+        one = self._settings
+        return Digits(one.data, images=one.images, hidden=one.hidden, device=self.device, data_dir=self._data_dir)
+
+    def prepare(self) -> None:
+        """Load the data set; see `AbstractStudy`."""
+        _ = self._digits
 
     @property
     def config(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ knocked off it (the protocol of Figure 3 of arXiv 2509.21818); and theorems are 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -90,7 +91,7 @@ class PointsStudy(AbstractSeededStudy[PointsConfig]):
         data_dir: Folder of the data set, where it is not the one in the package.
 
     Raises:
-        UserError: If the device or the data set is not to be had, or it has too few images.
+        UserError: If the device is unavailable.
 
     Example:
         >>> [cell.name for cell in PointsStudy(SCALES["smoke"]).cells()][:3]
@@ -101,9 +102,16 @@ class PointsStudy(AbstractSeededStudy[PointsConfig]):
 
     def __init__(self, settings: PointsConfig, data_dir: str | None = None) -> None:
         super().__init__(settings)
-        self._digits = Digits(
-            settings.data, images=settings.images, hidden=_HIDDEN, device=self.device, data_dir=data_dir
-        )
+        self._data_dir = data_dir
+
+    @cached_property
+    def _digits(self) -> Digits:
+        one = self._settings
+        return Digits(one.data, images=one.images, hidden=_HIDDEN, device=self.device, data_dir=self._data_dir)
+
+    def prepare(self) -> None:
+        """Load the data set; see `AbstractStudy`."""
+        _ = self._digits
 
     def cells(self) -> list[Cell]:
         """Return the plan: closed forms, pictures, proofs, and one cell for each network that is knocked off."""
