@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 
 from samirage.lab.statistics import mean_estimate, share_estimate
 
-
 NOTHING: Final = "nothing was measured"
 SINGLE: Final = "a single value has no spread"
 EXTREME: Final = "the value is an extreme, not a mean"

@@ -8,8 +8,8 @@ from typing import Any, Final
 from samirage.errors import UserError
 from samirage.files import write_whole
 
-# What no line of text needs: control characters, which steer terminals, line ends of Unicode, halves of characters, which
-# no file can hold, and marks that reverse the direction in which text is shown.
+# What no line of text needs: control characters, which steer terminals, line ends of Unicode, halves of characters,
+# which no file can hold, and marks that reverse the direction in which text is shown.
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
 
@@ -82,6 +82,19 @@ def is_one_line(text: str) -> bool:
         (True, False, False)
     """
     return _UNSAFE.search(text) is None
+
+
+def printable(text: str) -> str:
+    r"""Return a text as one line that is safe to print; what is not becomes an escape sequence.
+
+    Args:
+        text: The text.
+
+    Example:
+        >>> print(printable("rho ≤ 0.3 \x1b[2J"))
+        rho ≤ 0.3 \x1b[2J
+    """
+    return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def write_json(path: Path, document: Any) -> None:

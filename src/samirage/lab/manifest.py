@@ -58,17 +58,17 @@ def _check_study(said: object) -> None:
             raise ValueError(f"{name} must be a text")
     for name in _PAIRS:
         pairs = said.get(name, {})
-        if not isinstance(pairs, dict) or not all(isinstance(value, str | int | None) for value in pairs.values()):
-            raise ValueError(f"{name} must be an object of texts and whole numbers")
+        if not isinstance(pairs, dict) or not all(
+            isinstance(value, str | int | float | None) for value in pairs.values()
+        ):
+            raise ValueError(f"{name} must be an object of texts and numbers")
     if not isinstance(said.get("config", {}), dict) or not _is_plain(said.get("config", {}), _DEEPEST):
         raise ValueError(f"config must be an object of plain values, nested at most {_DEEPEST} deep")
 
 
 def _is_plain(value: object, depth: int) -> bool:
     if isinstance(value, Mapping):
-        return depth > 0 and all(
-            isinstance(key, str) and _is_plain(inner, depth - 1) for key, inner in value.items()
-        )
+        return depth > 0 and all(isinstance(key, str) and _is_plain(inner, depth - 1) for key, inner in value.items())
     if isinstance(value, list | tuple):
         return depth > 0 and all(_is_plain(inner, depth - 1) for inner in value)
     return isinstance(value, str | int | float | None)

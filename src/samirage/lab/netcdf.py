@@ -55,8 +55,13 @@ def read_dataset(path: Path, way_out: str) -> xr.Dataset:
         raise UserError(f"{path} cannot be read ({said or type(error).__name__}); {way_out}") from error
 
 
-def _check(group: h5py.Group, seen: int = 0) -> int:
-    """Refuse what HDF5 would read from elsewhere, and what would not fit into memory; return the bytes declared."""
+def _check(group: h5py.Group) -> None:
+    """Refuse what HDF5 would read from elsewhere, and what would not fit into memory.
+
+    Raises:
+        ValueError: If there is such a thing.
+    """
+    declared = 0
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise ValueError(f"{name!r} is a link to another place")
@@ -66,7 +71,6 @@ def _check(group: h5py.Group, seen: int = 0) -> int:
         # Of these, HDF5 reads the values from any file that is named there.
         if held.external or held.is_virtual:
             raise ValueError(f"the values of {name!r} lie in another file")
-        seen += held.nbytes
-        if seen > _MOST_BYTES:
+        declared += held.nbytes
+        if declared > _MOST_BYTES:
             raise ValueError(f"it declares more than {_MOST_BYTES >> 30} GiB")
-    return seen

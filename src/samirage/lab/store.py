@@ -15,19 +15,15 @@ to a shared file is added in turn. The folder may be in an object store; there n
 driver at a time should write to it.
 """
 
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import xarray as xr
-from filelock import FileLock, Timeout
 
 from samirage.errors import UserError
-from samirage.files import is_on_disk
 from samirage.lab import manifest as manifests
 from samirage.lab.claims import Claim
 from samirage.lab.json_files import read_json, write_json
@@ -35,16 +31,16 @@ from samirage.lab.names import file_name
 from samirage.lab.netcdf import read_dataset, write_dataset
 from samirage.lab.pack import pack, unpack
 from samirage.lab.reading import Reading
+from samirage.lab.shared_folder import SharedFolder
 
-FORMAT = 1
+FORMAT: Final = 1
 
-_BY_STUDY = ("claims.json", "readings.json", "digests.json")
+BY_STUDY: Final = ("claims.json", "readings.json", "digests.json")
 
 _DEAD_AFTER_S = 600.0  # writing a cell takes seconds; a temporary file this old belongs to a process that was killed
-_TURN_AFTER_S = 60.0  # others write small files only
 
 
-class RunFolder:
+class RunFolder(SharedFolder):
     """A run folder on disk, new or existing.
 
     Args:
@@ -63,7 +59,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path)
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; name a folder for the run")
         if (
@@ -75,27 +71,6 @@ class RunFolder:
                 f"{path} is not empty and holds no manifest.json, so it is not a run folder; name a new or empty folder"
             )
         self._studies()
-
-    def place(self, *parts: str) -> Path:
-        """Return the place of a file or folder of this run, which need not exist.
-
-        Args:
-            parts: Names of folders, and that of the file.
-
-        Returns:
-            Its path.
-
-        Raises:
-            UserError: If there is a link on the way, through which one would read or write elsewhere.
-        """
-        path = self.path
-        for part in parts:
-            path /= part
-            if is_on_disk(path) and path.is_symlink():
-                raise UserError(f"{path} is a link, and none is followed in a run folder: put in its place what it means")
-        if is_on_disk(path) and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.path)):
-            raise UserError(f"{path} leads out of {self.path}: put in its place what it means")  # a mount of Windows
-        return path
 
     @property
     def _manifest_path(self) -> Path:
@@ -115,7 +90,7 @@ class RunFolder:
         try:
             return manifests.checked(document["studies"])
         except ValueError as error:
-            raise UserError(f"{self._manifest_path} cannot be used ({error}); restore it, or name another folder") from None
+            raise UserError(f"{self._manifest_path} cannot be used: {error}; restore it, or name another") from None
 
     def studies(self) -> list[str]:
         """Return the names of the studies of this run, in the order in which they were started."""
@@ -150,41 +125,8 @@ class RunFolder:
             ValueError: If a name or type in it is not one that a manifest may have.
         """
         manifests.checked({study: manifest})
-        with self._turn():
+        with self.turn():
             write_json(self._manifest_path, {"format": FORMAT, "studies": {**self._studies(), study: manifest}})
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:  # in which no other process changes the files that all studies share
-        if not is_on_disk(self.path):
-            yield
-            return
-        lock = FileLock(self.place(".lock"), timeout=_TURN_AFTER_S)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise UserError(f"{self.path} has been locked for a minute; end the process that holds it") from None
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self.path} ({error.strerror or error}); name a folder that is writable and has room"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def _add(self, name: str, study: str, document: Any) -> None:
-        """Set what a file of the folder says of one study."""
-        with self._turn():
-            write_json(self.place(name), {**self._by_study(name), study: document})
-
-    def _by_study(self, name: str) -> dict[str, Any]:
-        """Return what a file of the folder says of every study; nothing if there is no such file."""
-        path = self.place(name)
-        document = read_json(path) if path.exists() else {}
-        if not isinstance(document, dict):
-            raise UserError(f"{path} holds no object of studies by name; restore it, or name another folder")
-        return document
 
     def _packed_path(self, study: str) -> Path:
         return self.place("cells", f"{file_name(study)}.nc")
@@ -286,7 +228,7 @@ class RunFolder:
             study: Name of the study.
             claims: Its claims.
         """
-        self._add("claims.json", study, [claim.to_dict() for claim in claims])
+        self.add("claims.json", study, [claim.to_dict() for claim in claims])
 
     def claims(self, study: str) -> list[Claim]:
         """Return the stored claims of one study; none if the study has not finished.
@@ -303,7 +245,7 @@ class RunFolder:
         return [Claim.from_dict(record) for record in self.claim_records(study)]
 
     def claim_records(self, study: str) -> list[dict[str, Any]]:
-        """Return the stored claims of one study as they are written, with their stored verdicts, which `claims` ignores.
+        """Return the stored claims of one study as they are written, with the verdicts, which `claims` ignores.
 
         Args:
             study: Name of the study.
@@ -314,10 +256,8 @@ class RunFolder:
         Raises:
             UserError: If it cannot.
         """
-        records = self._by_study("claims.json").get(study, [])
+        records: list[dict[str, Any]] = self.by_study("claims.json").get(study, [])
         try:
-            if not isinstance(records, list):
-                raise TypeError(f"the claims of study {study} must be a list")
             for record in records:
                 Claim.from_dict(record)
         except (AttributeError, TypeError, ValueError) as error:
@@ -335,7 +275,7 @@ class RunFolder:
             reading: How; None stores nothing.
         """
         if reading is not None:
-            self._add("readings.json", study, reading.to_dict())
+            self.add("readings.json", study, reading.to_dict())
 
     def reading(self, study: str) -> Reading | None:
         """Return how to read the results of one study; None if that is not stored.
@@ -346,7 +286,7 @@ class RunFolder:
         Raises:
             UserError: If it cannot be read.
         """
-        stored = self._by_study("readings.json")
+        stored = self.by_study("readings.json")
         if study not in stored:
             return None
         try:
@@ -364,7 +304,7 @@ class RunFolder:
             study: Name of the study.
             digests: The digest of every finished cell; see `samirage.lab.digest`.
         """
-        self._add("digests.json", study, dict(digests))
+        self.add("digests.json", study, dict(digests))
 
     def digests(self, study: str) -> dict[str, str]:
         """Return the stored digests of the cells of one study, by cell; none if older versions have written the run.
@@ -375,7 +315,7 @@ class RunFolder:
         Raises:
             UserError: If they cannot be read.
         """
-        stored = self._by_study("digests.json").get(study, {})
+        stored = self.by_study("digests.json").get(study, {})
         if not isinstance(stored, dict) or not all(isinstance(one, str) for one in stored.values()):
             raise UserError(f"{self.place('digests.json')} holds no digests of study {study}; restore the file")
         return stored
@@ -390,13 +330,6 @@ class RunFolder:
         held = [path.stem for path in sorted(self.place("cells", file_name(study)).glob("*.nc"))]
         held += [] if packed is None else [str(name) for name in packed["cell"].to_numpy()]
         return [name for name in held if name not in planned]
-
-    def unlisted(self) -> list[tuple[str, str]]:
-        """Return the files of this run that tell of studies which its manifest does not name, and these studies."""
-        known, cells = set(self.studies()), self.place("cells")
-        found = [(name, study) for name in _BY_STUDY for study in self._by_study(name) if study not in known]
-        held = {path.name.removesuffix(".nc") for path in cells.iterdir()} if cells.is_dir() else set()
-        return found + [("cells", study) for study in sorted(held - known) if not study.startswith(".")]
 
 
 @lru_cache(maxsize=8)  # it is one file for hundreds of cells

@@ -78,7 +78,7 @@ class AbstractStudy(ABC):
     def threads(self) -> int:
         """How many CPU threads it uses."""
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - studies of functions have nothing to load
         """Load what the cells are computed from, such as a data set, so that one that is missing is known at once.
 
         The plan, the claims and the reading need none of it.
@@ -253,7 +253,11 @@ class AbstractSeededStudy(AbstractStudy, Generic[S]):
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
-    """Return a value from JSON as the type that a setting has."""
+    """Return a value from JSON as the type that a setting has.
+
+    Raises:
+        ValueError: If it is none.
+    """
     if get_origin(hint) is tuple and isinstance(value, list):
         return tuple(_typed(name, one, get_args(hint)[0]) for one in value)
     legal = get_args(hint) if isinstance(hint, UnionType) else (hint,)

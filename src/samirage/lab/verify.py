@@ -10,14 +10,14 @@ import xarray as xr
 from samirage.errors import UserError
 from samirage.lab.claims import Claim
 from samirage.lab.digest import digest
+from samirage.lab.json_files import printable
 from samirage.lab.reading import Reading
-from samirage.lab.store import RunFolder
+from samirage.lab.store import BY_STUDY, RunFolder
 from samirage.lab.studies import study_type
-from samirage.lab.study import AbstractSeededStudy
 
 # Values are means, shares, medians and extremes of stored numbers, in float64. On one machine they are equal. Another
-# machine, or another version of NumPy, adds up in another order, which moves a mean of n numbers of about 1 by less than
-# n units in their 16th digit; n is below 10,000. The last digits of what nearly cancels are no evidence either.
+# machine, or another version of NumPy, adds up in another order, which moves a mean of n numbers of about 1 by less
+# than n units in their 16th digit; n is below 10,000. The last digits of what nearly cancels are no evidence either.
 RELATIVE: Final = 1e-9
 ABSOLUTE: Final = 1e-15
 
@@ -43,7 +43,7 @@ class Difference:
     def __str__(self) -> str:
         """The difference on one line."""
         stored, recomputed = (_shown(value) for value in (self.stored, self.recomputed))
-        return f"{self.study}: {self.what}: {self.field}: stored {stored}, recomputed {recomputed}"
+        return printable(f"{self.study}: {self.what}: {self.field}: stored {stored}, recomputed {recomputed}")
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,11 @@ def unlisted(folder: RunFolder) -> list[Difference]:
     Args:
         folder: The run folder.
     """
-    return [Difference(name, file, "study", "stored", None) for file, name in folder.unlisted()]
+    known, cells = set(folder.studies()), folder.place("cells")
+    found = [(study, name) for name in BY_STUDY for study in folder.by_study(name) if study not in known]
+    held = {path.name.removesuffix(".nc") for path in cells.iterdir()} if cells.is_dir() else set()
+    found += [(study, "cells") for study in sorted(held - known) if not study.startswith(".")]
+    return [Difference(study, name, "study", "stored", None) for study, name in found]
 
 
 def _said(make: Callable[[], Recomputed], trouble: str) -> Recomputed:
@@ -195,7 +199,6 @@ def _claims(study: str, stored: Sequence[Mapping[str, Any]], now: Sequence[Mappi
 
 def _reading(study: str, stored: Reading | None, now: Reading | None) -> list[Difference]:
     before, after = ({} if one is None else one.to_dict() for one in (stored, now))
-    # Through JSON, which has lists and no tuples.
     return [
         Difference(study, "the reading", field, before.get(field), after.get(field))
         for field in {**before, **after}
@@ -203,14 +206,14 @@ def _reading(study: str, stored: Reading | None, now: Reading | None) -> list[Di
     ]
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: Any) -> Any:  # a reading that was read back has lists for tuples
     return [_listed(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _same(stored: Any, now: Any) -> bool:
-    if type(stored) is bool or type(now) is bool or not isinstance(stored, int | float) or not isinstance(now, int | float):
-        return bool(stored == now)
-    return math.isclose(stored, now, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+    if float in {type(stored), type(now)} and {type(stored), type(now)} <= {float, int}:
+        return math.isclose(stored, now, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+    return type(stored) is type(now) and bool(stored == now)
 
 
 def _shown(value: Any) -> str:

@@ -18,6 +18,7 @@ from samirage.report import numbers, overview
 from samirage.report.colours import scheme
 from samirage.report.scripts import own_script, plotting_library
 from samirage.report.sections import build_section
+from samirage.report.sections.section import Section
 from samirage.report.sharing import share
 from samirage.report.svg import FONT
 
@@ -64,7 +65,7 @@ def build_page(folder: RunFolder) -> Path:
         font=FONT,
         version=__version__,
     )  # fmt: skip
-    page = folder.path / "report" / "index.html"
+    page = folder.place("report", "index.html")
     write_whole(page, html.encode())
     return page
 
@@ -73,7 +74,7 @@ def _study(folder: RunFolder, study: str) -> dict[str, Any]:
     manifest, finished, claims = folder.manifest(study), set(folder.finished(study)), folder.claims(study)
     return {
         "name": study,
-        "section": build_section(folder, study),
+        "section": _section(folder, study),
         "claims": claims,
         "counts": overview.counts(claims),
         "finished": len(finished),
@@ -92,9 +93,27 @@ def _study(folder: RunFolder, study: str) -> dict[str, Any]:
     }
 
 
+def _section(folder: RunFolder, study: str) -> Section:
+    """Build the section of a study from cells that somebody else may have written.
+
+    Raises:
+        UserError: If they are not what the study stores.
+    """
+    try:
+        return build_section(folder, study)
+    except UserError:
+        raise
+    except Exception as error:  # NumPy, xarray and matplotlib meet data of any form, and may fail anywhere
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise UserError(
+            f"{folder.path} holds cells of study {study!r} that cannot be shown ({said}); restore them, or delete them "
+            f"and run `samirage reproduce {study}` again on this folder"
+        ) from error
+
+
 def _link(folder: RunFolder, *parts: str) -> str | None:
     """Return the address of a file of results as the page finds it, if there is such a file."""
-    held = (folder.path / "cells").joinpath(*parts).exists()
+    held = folder.place("cells", *parts).exists()
     return "../cells/" + "/".join(quote(part) for part in parts) if held else None
 
 

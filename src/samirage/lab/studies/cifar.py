@@ -19,7 +19,7 @@ from samirage.lab.cifar import (
     recipe_of,
     settings,
 )
-from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
+from samirage.lab.claims import EXTREME, Claim, Relation, mean_claim, share_claim
 from samirage.lab.comparison import Runs, accuracy, best_of, hits, joined, pick
 from samirage.lab.loop import LONGEST_WINDOW, ImageTraining
 from samirage.lab.reading import GRAD_NORM, HALLUCINATED, Measure, Reading
@@ -152,7 +152,7 @@ class CifarStudy(AbstractSeededStudy[CifarConfig]):
         claim = self._papers(
             f"SAM alone is best at ρ = {_PEAK:g}", Relation.EQUAL_WITHIN, _PEAK, peak, command, tolerance=1e-9
         )
-        claims.append(replace(claim, n=len(self.seeds) if around else 0))
+        claims.append(replace(claim, n=len(self.seeds), no_error=EXTREME) if around else claim)
         if "switch" in best and "sam" in best:
             gain = accuracy(lines["switch"][best["switch"]]) - accuracy(lines["sam"][best["sam"]])
             claims.append(

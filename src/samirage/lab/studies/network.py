@@ -21,7 +21,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from samirage.errors import require
-from samirage.lab.claims import Claim, Relation
+from samirage.lab.claims import DETERMINISTIC, Claim, Relation
 from samirage.lab.digits import Digits
 from samirage.lab.models import MLP, cross_entropy
 from samirage.lab.runtime import default_threads
@@ -261,7 +261,7 @@ class NetworkStudy(AbstractSeededStudy[NetworkConfig]):
 
     def claims(self, results: Mapping[str, xr.Dataset], command: str) -> list[Claim]:
         """Hold the pictures against what the paper says of its own; see `AbstractStudy`."""
-        common: dict[str, Any] = {"command": command, "standard_error": math.nan}
+        common: dict[str, Any] = {"command": command, "standard_error": math.nan, "no_error": DETERMINISTIC}
         claims = []
         if (cell := results.get("random")) is not None:
             lower = float((cell.loss_sam < float(cell.loss_sam_at) - 1e-12).mean())

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from samirage.lab.claims import Claim, Relation
+from samirage.lab.claims import DETERMINISTIC, EXTREME, NOTHING, Claim, Relation
 from samirage.lab.closed_forms import CLOSED_FORMS, WINDOW_TOLERANCE
 from samirage.lab.digits import Digits
 from samirage.lab.portraits import PORTRAITS, portrait
@@ -193,10 +193,11 @@ def _claim(
     """A claim about the share of flags that are set or, if `worst`, about the largest of the numbers."""
     values = np.asarray(measured, dtype=np.float64).ravel()
     share = math.nan if not values.size else float(values.max() if worst else values.mean())
-    spread = 0.0 if worst or not values.size else math.sqrt(max(share * (1 - share), 0.0) / values.size)
+    no_error = NOTHING if not values.size else "" if not worst else DETERMINISTIC if values.size == 1 else EXTREME
+    spread = math.nan if no_error else math.sqrt(max(share * (1 - share), 0.0) / values.size)
     return Claim(
         statement=statement, source=source, relation=relation, expected=expected, measured=share,
-        standard_error=math.nan if worst else spread, n=int(values.size), command=command, tolerance=tolerance,
+        standard_error=spread, n=int(values.size), command=command, tolerance=tolerance, no_error=no_error,
     )  # fmt: skip
 
 
