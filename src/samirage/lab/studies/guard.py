@@ -238,7 +238,7 @@ def _claims_of(where: str, accuracy: Mapping[tuple[str, float], xr.DataArray], c
         if margins:
             rho, margin = min(margins.items(), key=lambda item: float(item[1].mean()))
             add(
-                f"at every radius above {_PRACTICAL_RHO:g}, {RECOMMENDED} is above {other} in mean test accuracy "
+                f"at every radius above {_PRACTICAL_RHO:g}, {RECOMMENDED} is not below {other} in mean test accuracy "
                 f"(least margin, at {rho:g})",
                 0.0,
                 margin,
