@@ -34,9 +34,13 @@ def mnist_cell(method, rho):
         "final_grad_norm": ("seed", np.full(4, 2.0, np.float32)),
         "final_loss": ("seed", np.full(4, 0.5, np.float32)),
         "hallucinated": ("seed", np.full(4, collapsed)),
+        "diverged": ("seed", np.zeros(4, bool)),
         "wall_seconds": 1.5,
     }
-    return xr.Dataset(data, {"seed": range(4)}, {"method": method, "rho": rho})
+    curves = {name: (("seed", "step"), np.ones((4, 3), np.float32)) for name in ("loss", "grad_norm", "shift_ratio")}
+    curves["test_accuracy"] = (("seed", "eval_step"), np.full((4, 2), 0.5, np.float32))
+    coords = {"seed": range(4), "step": [0, 20, 40], "eval_step": [0, 60]}
+    return xr.Dataset(data | curves, coords, {"method": method, "rho": rho, "switch_step": 6})
 
 
 def begun(path, study, cells):

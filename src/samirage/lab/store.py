@@ -161,7 +161,7 @@ class RunFolder(SharedFolder):
         if not path.exists():
             return None
         packed = _read_packed(path, path.stat().st_mtime_ns, path.stat().st_size)
-        if packed.get("cell") is None or packed["cell"].dims != ("cell",):
+        if "cell" not in packed.coords or packed["cell"].dims != ("cell",):
             raise UserError(f"{path} holds no packed cells; restore it, or name another folder")
         return packed
 
