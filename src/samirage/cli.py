@@ -4,18 +4,24 @@ Thin: one function per subcommand. What a user gave wrongly becomes one sentence
 """
 
 import argparse
+import os
+import select
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from samirage._version import __version__
 from samirage.cli_landscape import add_commands as add_landscape_command
 from samirage.cli_numbers import radius
 from samirage.cli_points import add_commands as add_point_commands
 from samirage.cli_reproduce import add_commands as add_reproduce_command
+from samirage.cli_verify import add_commands as add_verify_command
 from samirage.errors import UserError, require
 from samirage.files import is_on_disk, named_place
+from samirage.lab.json_files import printable
+
+_NO_READER = 141  # what a shell reports for a program that wrote into a closed pipe: 128 + SIGPIPE
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,20 +38,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 when all is well, 1 when a part of the work failed, 2 when something given cannot be used,
-        130 when interrupted.
+        130 when interrupted, 141 when the reader of the output has gone.
+
+    Raises:
+        BrokenPipeError: If another pipe than that of the output is broken.
+        SystemExit: If argparse ends the process, after `--help` or an argument that it does not know.
 
     Example:
         >>> main(["report", "no-such-folder"])
         2
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(given)
+    except SystemExit:  # argparse's
+        if _is_cut_off():
+            return _NO_READER
+        raise
+    except BrokenPipeError:
+        if _is_cut_off() or _has_no_reader(sys.stdout) or _has_no_reader(sys.stderr):
+            return _NO_READER
+        raise  # some other pipe is broken, such as one to a worker
+    return code or (_NO_READER if _is_cut_off() else 0)
+
+
+def _is_cut_off() -> bool:
+    """Whether output is left that nobody reads, as after `| head`; then it goes nowhere."""
+    cut = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:  # as it is where the shell has closed it
+                stream.flush()
+        except BrokenPipeError:
+            cut = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # for Python flushes once more at its end
+    return cut
+
+
+def _has_no_reader(stream: TextIO) -> bool:
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), select.POLLOUT)
+    except (AttributeError, OSError):  # Windows has no poll, and a stream that was closed or replaced has no number
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _run(given: list[str]) -> int:
     options = _parser().parse_args(given)
     command = shlex.join(["samirage", *given])
     try:
         run: Callable[[argparse.Namespace, str], int] = options.run
         return run(options, command)
     except UserError as error:
-        print(f"samirage: {error}", file=sys.stderr)
+        print(f"samirage: {printable(str(error))}", file=sys.stderr)
         return 2
 
 
@@ -69,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("folder", metavar="DIR", help="run folder, or its address in an object store")
     report.set_defaults(run=_report)
 
+    add_verify_command(commands)
     add_point_commands(commands, radius)
     add_landscape_command(commands, radius)
 

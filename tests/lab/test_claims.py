@@ -134,5 +134,5 @@ def test_unknown_missing_and_unreadable_keys_are_named() -> None:
     del plain["measured"]
     with pytest.raises(ValueError, match="missing keys: measured"):
         Claim.from_dict(plain)
-    with pytest.raises(ValueError, match="measured must be a number or 'nan', 'inf', '-inf'; got 'much'"):
+    with pytest.raises(ValueError, match="measured must be a number, null, 'inf' or '-inf'; got 'much'"):
         Claim.from_dict({**plain, "measured": "much"})

@@ -179,4 +179,4 @@ def test_settings_of_other_studies_are_refused():
     with pytest.raises(UserError, match="study doctor has losses and radii of its own: leave out --loss and --rho, or"):
         create("smoke", {"loss": "cross-entropy", "rhos": (1.0,)}, None)
     with pytest.raises(UserError, match="100000 images were asked for"):
-        create("smoke", {"images": 100_000}, None)
+        create("smoke", {"images": 100_000}, None).prepare()

@@ -192,7 +192,7 @@ def test_another_configuration_in_the_folder_is_refused(tiny):
 )
 def test_impossible_configurations_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
-        MnistStudy(replace(TINY, **settings))
+        MnistStudy(replace(TINY, **settings)).prepare()
 
 
 def test_the_manifest_says_how_the_numbers_came_about(tiny):

@@ -42,7 +42,7 @@ def test_a_cell_comes_back_with_its_numbers_types_and_attributes():
 
 def test_a_packed_run_is_read_like_any_other(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    folder.write_manifest("guard", {"config": {}, "seeds": [0], "cells": dict.fromkeys([*CELLS, "missing"])})
+    folder.write_manifest("guard", {"config": {}, "seeds": [0], "cells": [*CELLS, "missing"]})
     folder.write_packed("guard", CELLS)
     assert folder.finished("guard") == ["sgd", "guard"]
     xr.testing.assert_identical(folder.read_cell("guard", "guard"), CELLS["guard"])
@@ -54,7 +54,7 @@ def test_a_packed_run_is_read_like_any_other(tmp_path):
 
 def test_a_broken_packed_run_is_a_sentence(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    folder.write_manifest("guard", {"config": {}, "seeds": [0], "cells": {"sgd": None}})
+    folder.write_manifest("guard", {"config": {}, "seeds": [0], "cells": ["sgd"]})
     (tmp_path / "run" / "cells").mkdir()
     (tmp_path / "run" / "cells" / "guard.nc").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"guard\.nc cannot be read .* restore it, or name another folder"):

@@ -80,7 +80,7 @@ def test_both_have_their_place_on_the_page(tmp_path):
     one = run(0.6, 0, 450).assign(end | {"diverged": ("seed", [False, False])}).assign_attrs(attrs)
     cells["alternatives"] = {"cell": one}
     for study, named in cells.items():
-        folder.write_manifest(study, {"config": {}, "seeds": [0], "cells": dict.fromkeys(named)})
+        folder.write_manifest(study, {"config": {}, "seeds": [0], "cells": list(named)})
         for name, data in named.items():
             folder.write_cell(study, name, data)
     page = build_page(folder).read_text(encoding="utf-8")

@@ -4,11 +4,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Final, Self
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from samirage.lab.statistics import mean_estimate, share_estimate
+
+NOTHING: Final = "nothing was measured"
+SINGLE: Final = "a single value has no spread"
+EXTREME: Final = "the value is an extreme, not a mean"
+DETERMINISTIC: Final = "the value is computed once and no chance is in it"
 
 
 class Relation(StrEnum):
@@ -40,13 +46,15 @@ class Claim:
         relation: How measured and expected value must stand.
         expected: `v`, finite.
         measured: `m`; NaN when there is no number, which supports nothing.
-        standard_error: Standard error of `m`, in its unit; NaN when unknown. Shown; it does not soften the verdict.
+        standard_error: Standard error of `m`, in its unit; NaN when there is none. Shown; it does not soften the
+            verdict.
         n: Number of seeds (or points, …) behind `m`. With n = 0 nothing was measured.
         command: The command that computes it.
         tolerance: `t`, finite, 0 or more.
         unit: Unit of `m`, `v` and `t` as it is printed ("%"); empty for pure numbers.
         comparable: Whether scale and data allow a comparison with the source at all.
         reason: Why not, when they do not.
+        no_error: Why there is no standard error, when there is none: `m` is an extreme, say, and not a mean.
 
     Raises:
         TypeError: If a value has the wrong type.
@@ -71,9 +79,10 @@ class Claim:
     unit: str = ""
     comparable: bool = True
     reason: str = ""
+    no_error: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("statement", "source", "command", "unit", "reason"):
+        for name in ("statement", "source", "command", "unit", "reason", "no_error"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} must be a string; got {getattr(self, name)!r}")
         for name in ("statement", "source", "command"):
@@ -86,10 +95,13 @@ class Claim:
             raise ValueError(f"relation must be one of {legal}; got {self.relation!r}") from None
         for name in ("expected", "measured", "standard_error", "tolerance"):
             value = getattr(self, name)
-            if isinstance(value, bool | str):
-                raise TypeError(f"{name} must be a number; got {value!r}")
-            # Also turns NumPy scalars into floats, which JSON can store.
-            object.__setattr__(self, name, float(value))
+            try:
+                if isinstance(value, bool | str):
+                    raise TypeError
+                # Also turns NumPy scalars into floats, which JSON can store.
+                object.__setattr__(self, name, float(value))
+            except (OverflowError, TypeError):
+                raise TypeError(f"{name} must be a number; got {value!r}") from None
         if not math.isfinite(self.expected):
             raise ValueError(f"expected must be finite; got {self.expected}")
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0.0):
@@ -99,9 +111,15 @@ class Claim:
         if isinstance(self.n, bool) or not hasattr(self.n, "__index__") or self.n < 0:
             raise ValueError(f"n must be an integer of at least 0; got {self.n!r}")
         object.__setattr__(self, "n", int(self.n))
+        if not isinstance(self.comparable, bool | np.bool_):
+            raise TypeError(f"comparable must be true or false; got {self.comparable!r}")
         object.__setattr__(self, "comparable", bool(self.comparable))
         if not self.comparable and not self.reason.strip():
             raise ValueError("reason must say why the claim is not comparable")
+        if not math.isnan(self.standard_error) and self.no_error:
+            raise ValueError(f"no_error is for a claim without a standard error; got one of {self.standard_error}")
+        if math.isnan(self.standard_error) and not self.no_error.strip():
+            object.__setattr__(self, "no_error", "unknown" if self.n else NOTHING)
 
     @property
     def verdict(self) -> Verdict:
@@ -114,7 +132,9 @@ class Claim:
         return Verdict.HOLDS if needed[self.relation] else Verdict.FAILS
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a dictionary that strict JSON can store: NaN and infinities become strings; the verdict is included.
+        """Return a dictionary that strict JSON can store: NaN becomes null, infinities become strings.
+
+        The verdict is included.
 
         Returns:
             The dictionary; `from_dict` reads it back.
@@ -143,7 +163,7 @@ class Claim:
         """
         known = {field.name for field in fields(cls)}
         given = set(plain) - {"verdict"}
-        required = known - {"tolerance", "unit", "comparable", "reason"}
+        required = known - {"tolerance", "unit", "comparable", "reason", "no_error"}
         if given - known or required - given:
             wrong = "; ".join(
                 f"{label}: {', '.join(sorted(names))}"
@@ -194,6 +214,7 @@ def mean_claim(
         n=estimate.n,
         command=command,
         tolerance=tolerance,
+        no_error=SINGLE if estimate.n == 1 else "",
     )
 
 
@@ -231,16 +252,21 @@ def share_claim(
     )
 
 
-_NUMBERS = ("expected", "measured", "standard_error", "tolerance")
+_WORDS: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}  # older files have "nan" where there is now null
 
 
 def _to_json(value: Any) -> Any:
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else str(value)
 
 
 def _from_json(key: str, value: Any) -> Any:
-    if key in _NUMBERS and isinstance(value, str):
-        if value not in {"nan", "inf", "-inf"}:
-            raise ValueError(f"{key} must be a number or 'nan', 'inf', '-inf'; got {value!r}")
-        return float(value)
+    if key in {"measured", "standard_error"}:
+        if value is None:
+            return math.nan
+        if isinstance(value, str):
+            if value not in _WORDS:
+                raise ValueError(f"{key} must be a number, null, 'inf' or '-inf'; got {value!r}")
+            return _WORDS[value]
     return value

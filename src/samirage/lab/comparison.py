@@ -104,7 +104,7 @@ class AbstractComparison(AbstractSeededStudy[ComparisonConfig]):
         default_rhos: Perturbation radii, unless others are asked for; those of the smoke scale are the last only.
 
     Raises:
-        UserError: If the loss, the device or the data set is not to be had, or it has too few images.
+        UserError: If the loss is unknown, or the device unavailable.
     """
 
     default_rhos: ClassVar[tuple[float, ...]] = (0.3, 3.0, 10.0)
@@ -127,7 +127,6 @@ class AbstractComparison(AbstractSeededStudy[ComparisonConfig]):
             )
 
         self.digits: Callable[[float, str], Digits] = digits
-        self.digits(0.0, "")  # to know at once whether the data are to be had
         self._cases = {case.name: case for case in self.cases()}
 
     @classmethod
@@ -159,6 +158,10 @@ class AbstractComparison(AbstractSeededStudy[ComparisonConfig]):
             "paper": ComparisonConfig("paper", "mnist", images=60_000, steps=2000, seeds=80, rhos=rhos),
         }[scale]
         return replace(settings, **{"threads": default_threads(), **overrides})
+
+    def prepare(self) -> None:
+        """Load the data set; see `AbstractStudy`."""
+        self.digits(0.0, "")
 
     @property
     def config(self) -> dict[str, Any]:

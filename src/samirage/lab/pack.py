@@ -11,6 +11,8 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
+from samirage.lab.json_files import parse_json
+
 _ABOUT: Final = "about"  # coordinate that holds, as JSON, what the columns of numbers cannot say
 
 
@@ -56,9 +58,10 @@ def unpack(packed: xr.Dataset, cell: str) -> xr.Dataset:
 
     Raises:
         KeyError: If there is no such cell.
+        ValueError: If what is said of it is not JSON.
     """
     one = packed.sel(cell=cell)
-    about = json.loads(str(one[_ABOUT].item()))
+    about = parse_json(str(one[_ABOUT].item()))
     one = one.isel(seed=one["has"].to_numpy() == 1)
     values = {name: ("seed", one[name].to_numpy().astype(dtype)) for name, dtype in about["dtypes"].items()}
     single = about.get("single", {})  # which older files lack

@@ -21,6 +21,9 @@ class Measure:
         factor: What the stored values are multiplied by, such as 100 for percent.
         scale: `"linear"` or `"log"`.
         full: Whether the axis shows all of 0 … 1, times the factor, as for a share.
+
+    Raises:
+        TypeError: If a value has the wrong type.
     """
 
     name: str
@@ -28,6 +31,14 @@ class Measure:
     factor: float = 1.0
     scale: Scale = "linear"
     full: bool = False
+
+    def __post_init__(self) -> None:
+        legal = {"name": (str,), "label": (str,), "scale": (str,), "factor": (int, float), "full": (bool,)}
+        for name, kinds in legal.items():
+            value = getattr(self, name)
+            if type(value) not in kinds:
+                wanted = " or ".join(kind.__name__ for kind in kinds)
+                raise TypeError(f"{name} of a measure must be of type {wanted}; got {value!r}")
 
 
 ACCURACY = Measure("final_test_accuracy", "Test accuracy (%)", factor=100.0, full=True)
@@ -54,6 +65,7 @@ class Reading:
         caption: What else must be known to read the figure.
 
     Raises:
+        TypeError: If a value has the wrong type.
         ValueError: If a scale is unknown, or there is no measure.
 
     Example:
@@ -72,6 +84,12 @@ class Reading:
     caption: str = ""
 
     def __post_init__(self) -> None:
+        texts = {name: getattr(self, name) for name in ("title", "question", "axis", "scale", "caption")}
+        texts |= {f"finding {i}": finding for i, finding in enumerate(self.findings, 1)}
+        texts |= {f"the label of {method}": label for method, label in self.labels.items()}
+        wrong = [name for name, text in texts.items() if not isinstance(text, str)]
+        if wrong:
+            raise TypeError(f"{wrong[0]} must be a text; got {texts[wrong[0]]!r}")
         unknown = [s for s in (self.scale, *(m.scale for m in self.measures)) if s not in get_args(Scale)]
         if unknown or not self.measures:
             raise ValueError(f"a reading needs measures and scales of {', '.join(get_args(Scale))}; got {unknown}")
@@ -88,8 +106,12 @@ class Reading:
             plain: What `to_dict` returned.
 
         Raises:
-            TypeError: If a key is missing or unknown.
+            TypeError: If a key is missing or unknown, or a value has the wrong type.
             ValueError: If a value cannot be used.
         """
-        measures = tuple(Measure(**measure) for measure in plain["measures"])
-        return cls(**{**plain, "measures": measures, "findings": tuple(plain["findings"])})
+        measures, findings, labels = (plain.get(name) for name in ("measures", "findings", "labels"))
+        if not isinstance(measures, list | tuple) or not isinstance(findings, list | tuple):
+            raise TypeError("measures and findings must be lists")
+        if not isinstance(labels, Mapping):
+            raise TypeError("labels must be an object of texts")
+        return cls(**{**plain, "measures": tuple(Measure(**one) for one in measures), "findings": tuple(findings)})

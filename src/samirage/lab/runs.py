@@ -32,18 +32,21 @@ def join_blocks(
         values = (cell.attrs[name] for name in by)
         key = tuple(value if isinstance(value, str) else float(value) for value in values)
         blocks.setdefault(key, []).append(cell)
-    return {
-        key: xr.concat(
-            parts,
-            dim="seed",
-            data_vars="minimal",
-            coords="minimal",
-            compat="override",
-            join="exact",
-            combine_attrs="override",
-        ).sortby("seed")
-        for key, parts in blocks.items()
-    }
+    return {key: _joined(parts).sortby("seed") for key, parts in blocks.items()}
+
+
+def _joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    if len(parts) == 1:  # which concat would copy: milliseconds for each of hundreds of runs
+        return parts[0]
+    return xr.concat(
+        parts,
+        dim="seed",
+        data_vars="minimal",
+        coords="minimal",
+        compat="override",
+        join="exact",
+        combine_attrs="override",
+    )
 
 
 def rejected_share(run: xr.Dataset) -> xr.DataArray:

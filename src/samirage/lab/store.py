@@ -5,6 +5,7 @@ RUN/manifest.json            per study: resolved config, seeds, versions, hardwa
 RUN/cells/STUDY/CELL.nc      one NetCDF file per finished cell, dimensions labelled
 RUN/cells/STUDY.nc           in a packed run instead: all finished cells, without their curves
 RUN/claims.json              per study: what was claimed and what was measured
+RUN/digests.json             per study: a digest of the content of every cell, by which a change is noticed
 RUN/readings.json            per study that has no section of its own on the page: how to show it, and what was found
 RUN/report/index.html        the page
 ```
@@ -14,31 +15,32 @@ to a shared file is added in turn. The folder may be in an object store; there n
 driver at a time should write to it.
 """
 
-import io
-import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import xarray as xr
-from filelock import FileLock, Timeout
 
 from samirage.errors import UserError
-from samirage.files import is_on_disk, write_whole
+from samirage.lab import manifest as manifests
 from samirage.lab.claims import Claim
+from samirage.lab.json_files import read_json, write_json
+from samirage.lab.names import file_name
+from samirage.lab.netcdf import read_dataset, write_dataset
 from samirage.lab.pack import pack, unpack
 from samirage.lab.reading import Reading
+from samirage.lab.shared_folder import SharedFolder
 
-FORMAT = 1
+FORMAT: Final = 1
+
+BY_STUDY: Final = ("claims.json", "readings.json", "digests.json")
 
 _DEAD_AFTER_S = 600.0  # writing a cell takes seconds; a temporary file this old belongs to a process that was killed
-_TURN_AFTER_S = 60.0  # others write small files only
 
 
-class RunFolder:
+class RunFolder(SharedFolder):
     """A run folder on disk, new or existing.
 
     Args:
@@ -57,7 +59,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path)
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; name a folder for the run")
         if (
@@ -72,12 +74,12 @@ class RunFolder:
 
     @property
     def _manifest_path(self) -> Path:
-        return self.path / "manifest.json"
+        return self.place("manifest.json")
 
     def _studies(self) -> dict[str, dict[str, Any]]:
         if not self._manifest_path.exists():
             return {}
-        document = _read_json(self._manifest_path)
+        document = read_json(self._manifest_path)
         if not isinstance(document, dict) or not isinstance(document.get("studies"), dict):
             raise UserError(f"{self._manifest_path} is not a manifest of a run; name another folder")
         if document.get("format") != FORMAT:
@@ -85,8 +87,10 @@ class RunFolder:
                 f"{self.path} was written in format {document.get('format')!r}, and this version reads format "
                 f"{FORMAT}; rebuild it with the version that made it, or name a new folder"
             )
-        studies: dict[str, dict[str, Any]] = document["studies"]
-        return studies
+        try:
+            return manifests.checked(document["studies"])
+        except ValueError as error:
+            raise UserError(f"{self._manifest_path} cannot be used: {error}; restore it, or name another") from None
 
     def studies(self) -> list[str]:
         """Return the names of the studies of this run, in the order in which they were started."""
@@ -116,41 +120,19 @@ class RunFolder:
         Args:
             study: Name of the study.
             manifest: Plain data for JSON; its `"cells"` are the names of the planned cells, in order.
+
+        Raises:
+            ValueError: If a name or type in it is not one that a manifest may have.
         """
-        with self._turn():
-            _write_json(self._manifest_path, {"format": FORMAT, "studies": {**self._studies(), study: manifest}})
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:  # in which no other process changes the files that all studies share
-        if not is_on_disk(self.path):
-            yield
-            return
-        lock = FileLock(self.path / ".lock", timeout=_TURN_AFTER_S)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise UserError(f"{self.path} has been locked for a minute; end the process that holds it") from None
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self.path} ({error.strerror or error}); name a folder that is writable and has room"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def _add(self, name: str, study: str, document: Any) -> None:
-        """Set what a file of the folder says of one study."""
-        path = self.path / name
-        with self._turn():
-            _write_json(path, {**(_read_json(path) if path.exists() else {}), study: document})
+        manifests.checked({study: manifest})
+        with self.turn():
+            write_json(self._manifest_path, {"format": FORMAT, "studies": {**self._studies(), study: manifest}})
 
     def _packed_path(self, study: str) -> Path:
-        return self.path / "cells" / f"{study}.nc"
+        return self.place("cells", f"{file_name(study)}.nc")
 
     def _cell_path(self, study: str, cell: str) -> Path:
-        return self.path / "cells" / study / f"{cell}.nc"
+        return self.place("cells", file_name(study), f"{file_name(cell)}.nc")
 
     def finished(self, study: str) -> list[str]:
         """Return the names of the finished cells of a study, in plan order.
@@ -176,7 +158,12 @@ class RunFolder:
 
     def _packed(self, study: str) -> xr.Dataset | None:
         path = self._packed_path(study)
-        return _read_packed(path, path.stat().st_mtime_ns, path.stat().st_size) if path.exists() else None
+        if not path.exists():
+            return None
+        packed = _read_packed(path, path.stat().st_mtime_ns, path.stat().st_size)
+        if "cell" not in packed.coords or packed["cell"].dims != ("cell",):
+            raise UserError(f"{path} holds no packed cells; restore it, or name another folder")
+        return packed
 
     def read_cell(self, study: str, cell: str) -> xr.Dataset:
         """Read a finished cell into memory.
@@ -193,10 +180,17 @@ class RunFolder:
         """
         path, packed = self._cell_path(study, cell), self._packed(study)
         if packed is not None and cell in packed["cell"].to_numpy():
-            return unpack(packed, cell)
+            try:
+                return unpack(packed, cell)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                said = " ".join(f"{type(error).__name__}: {error}".split())
+                raise UserError(
+                    f"cell {cell!r} in {self._packed_path(study)} cannot be used ({said}); restore the file, or name "
+                    "another folder"
+                ) from error
         if not path.exists():
             raise UserError(f"{path} is missing; run `samirage reproduce {study}` again on this folder")
-        return _read_dataset(path, f"delete it and run `samirage reproduce {study}` again on this folder")
+        return read_dataset(path, f"delete it and run `samirage reproduce {study}` again on this folder")
 
     def write_cell(self, study: str, cell: str, dataset: xr.Dataset) -> None:
         """Write a finished cell, compressed; the file appears whole or not at all.
@@ -223,7 +217,7 @@ class RunFolder:
         Args:
             study: Name of the study.
         """
-        for partial in (self.path / "cells" / study).glob(".*.partial"):
+        for partial in self.place("cells", file_name(study)).glob(".*.partial"):
             if time.time() - partial.stat().st_mtime > _DEAD_AFTER_S:
                 partial.unlink(missing_ok=True)
 
@@ -234,7 +228,7 @@ class RunFolder:
             study: Name of the study.
             claims: Its claims.
         """
-        self._add("claims.json", study, [claim.to_dict() for claim in claims])
+        self.add("claims.json", study, [claim.to_dict() for claim in claims])
 
     def claims(self, study: str) -> list[Claim]:
         """Return the stored claims of one study; none if the study has not finished.
@@ -248,15 +242,30 @@ class RunFolder:
         Raises:
             UserError: If they cannot be read.
         """
-        path = self.path / "claims.json"
-        stored = _read_json(path) if path.exists() else {}
+        return [Claim.from_dict(record) for record in self.claim_records(study)]
+
+    def claim_records(self, study: str) -> list[dict[str, Any]]:
+        """Return the stored claims of one study as they are written, with the verdicts, which `claims` ignores.
+
+        Args:
+            study: Name of the study.
+
+        Returns:
+            The records, of each of which `Claim.from_dict` makes a claim.
+
+        Raises:
+            UserError: If it cannot.
+        """
+        records: list[dict[str, Any]] = self.by_study("claims.json").get(study, [])
         try:
-            return [Claim.from_dict(record) for record in stored.get(study, [])]
+            for record in records:
+                Claim.from_dict(record)
         except (AttributeError, TypeError, ValueError) as error:
             raise UserError(
-                f"{path} holds a claim that cannot be read ({error}); delete the file and run "
+                f"{self.place('claims.json')} holds a claim that cannot be read ({error}); delete the file and run "
                 f"`samirage reproduce {study}` again on this folder"
             ) from None
+        return records
 
     def write_reading(self, study: str, reading: Reading | None) -> None:
         """Store how to read the results of one study, replacing what was stored.
@@ -266,7 +275,7 @@ class RunFolder:
             reading: How; None stores nothing.
         """
         if reading is not None:
-            self._add("readings.json", study, reading.to_dict())
+            self.add("readings.json", study, reading.to_dict())
 
     def reading(self, study: str) -> Reading | None:
         """Return how to read the results of one study; None if that is not stored.
@@ -277,55 +286,53 @@ class RunFolder:
         Raises:
             UserError: If it cannot be read.
         """
-        path = self.path / "readings.json"
-        stored = _read_json(path) if path.exists() else {}
+        stored = self.by_study("readings.json")
         if study not in stored:
             return None
         try:
             return Reading.from_dict(stored[study])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{path} cannot be used for study {study!r} ({error}); delete the file and run "
+                f"{self.place('readings.json')} cannot be used for study {study!r} ({error}); delete the file and run "
                 f"`samirage reproduce {study}` again on this folder"
             ) from None
+
+    def write_digests(self, study: str, digests: Mapping[str, str]) -> None:
+        """Store the digests of the cells of one study, replacing earlier ones.
+
+        Args:
+            study: Name of the study.
+            digests: The digest of every finished cell; see `samirage.lab.digest`.
+        """
+        self.add("digests.json", study, dict(digests))
+
+    def digests(self, study: str) -> dict[str, str]:
+        """Return the stored digests of the cells of one study, by cell; none if older versions have written the run.
+
+        Args:
+            study: Name of the study.
+
+        Raises:
+            UserError: If they cannot be read.
+        """
+        stored = self.by_study("digests.json").get(study, {})
+        if not isinstance(stored, dict) or not all(isinstance(one, str) for one in stored.values()):
+            raise UserError(f"{self.place('digests.json')} holds no digests of study {study}; restore the file")
+        return stored
+
+    def unplanned(self, study: str) -> list[str]:
+        """Return the names of stored cells of a study that its manifest does not plan.
+
+        Args:
+            study: Name of the study.
+        """
+        planned, packed = set(self.manifest(study)["cells"]), self._packed(study)
+        held = [path.stem for path in sorted(self.place("cells", file_name(study)).glob("*.nc"))]
+        held += [] if packed is None else [str(name) for name in packed["cell"].to_numpy()]
+        return [name for name in held if name not in planned]
 
 
 @lru_cache(maxsize=8)  # it is one file for hundreds of cells
 def _read_packed(path: Path, changed: int, size: int) -> xr.Dataset:
     del changed, size  # which are there for the cache
-    return _read_dataset(path, "restore it, or name another folder")
-
-
-def _read_dataset(path: Path, way_out: str) -> xr.Dataset:
-    try:
-        with xr.open_dataset(io.BytesIO(path.read_bytes()), engine="h5netcdf") as dataset:
-            return dataset.load()
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be read ({error}); {way_out}") from None
-
-
-def write_dataset(path: Path, dataset: xr.Dataset) -> None:
-    """Write a NetCDF file, compressed; it appears whole or not at all.
-
-    Args:
-        path: The file, on a disk or in an object store.
-        dataset: What it is to hold.
-
-    Raises:
-        UserError: If it cannot be written.
-    """
-    encoding = {name: {"zlib": True, "complevel": 4, "shuffle": True} for name, v in dataset.items() if v.ndim}
-    content = io.BytesIO()  # and not the file: HDF5 reports a full disk in many ways, and knows no object store
-    dataset.to_netcdf(content, engine="h5netcdf", encoding=encoding)
-    write_whole(path, content.getvalue())
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); restore it, or name another folder") from None
-
-
-def _write_json(path: Path, document: Any) -> None:
-    write_whole(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+    return read_dataset(path, "restore it, or name another folder")

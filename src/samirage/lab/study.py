@@ -5,9 +5,10 @@ A cell is the unit that is computed, stored and resumed: one setting, for one bl
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from types import UnionType
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 import xarray as xr
@@ -76,6 +77,15 @@ class AbstractStudy(ABC):
     @abstractmethod
     def threads(self) -> int:
         """How many CPU threads it uses."""
+
+    def prepare(self) -> None:  # noqa: B027 - studies of functions have nothing to load
+        """Load what the cells are computed from, such as a data set, so that one that is missing is known at once.
+
+        The plan, the claims and the reading need none of it.
+
+        Raises:
+            UserError: If it is missing, or has too few examples.
+        """
 
     @abstractmethod
     def cells(self) -> list[Cell]:
@@ -167,9 +177,43 @@ class AbstractSeededStudy(AbstractStudy, Generic[S]):
     Args:
         settings: The configuration, a frozen dataclass.
 
+    Attributes:
+        settings_type: The class of the settings: what a subclass puts in the brackets, as in
+            `AbstractSeededStudy[MnistConfig]`.
+
     Raises:
-        UserError: If the device is not to be had.
+        UserError: If the device is unavailable.
     """
+
+    settings_type: ClassVar[type[Any]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Take down the class of the settings."""
+        super().__init_subclass__(**kwargs)
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            for argument in get_args(base):
+                if is_dataclass(argument):
+                    cls.settings_type = argument
+
+    @classmethod
+    def recorded(cls, config: Mapping[str, Any]) -> Self:
+        """Return the study of a recorded configuration, for its plan, claims and reading: none of them needs its data.
+
+        Args:
+            config: What `config` returned, after JSON. Entries that are no settings are left out, and so is the device.
+
+        Raises:
+            ValueError: If a setting is missing or has the wrong type.
+            UserError: If the study cannot be configured so.
+        """
+        hints = get_type_hints(cls.settings_type)
+        values = {}
+        for setting in fields(cls.settings_type):
+            name = setting.name
+            if name not in config:
+                raise ValueError(f"the configuration of study {cls.name} lacks {name}")
+            values[name] = _typed(f"{name} in the configuration of study {cls.name}", config[name], hints[name])
+        return cls(cls.settings_type(**{**values, "device": "cpu"}))
 
     def __init__(self, settings: S) -> None:
         self._settings = settings
@@ -206,3 +250,18 @@ class AbstractSeededStudy(AbstractStudy, Generic[S]):
             The blocks.
         """
         return [self.seeds[i : i + size] for i in range(0, len(self.seeds), size)]
+
+
+def _typed(name: str, value: Any, hint: Any) -> Any:
+    """Return a value from JSON as the type that a setting has.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_typed(name, one, get_args(hint)[0]) for one in value)
+    legal = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if type(value) in legal or (float in legal and type(value) is int):
+        return value
+    wanted = " or ".join(getattr(one, "__name__", str(one)) for one in legal)
+    raise ValueError(f"{name} must be of type {wanted}; got {value!r}")

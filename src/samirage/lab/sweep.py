@@ -8,6 +8,7 @@ from typing import Any
 
 from samirage.errors import UserError
 from samirage.files import is_on_disk
+from samirage.lab.digest import digest
 from samirage.lab.launchers import AbstractLauncher, Here
 from samirage.lab.runtime import commit, hardware, versions
 from samirage.lab.store import RunFolder
@@ -29,6 +30,7 @@ def begin(study: AbstractStudy, folder: RunFolder, command: str) -> list[Cell]:
     Raises:
         UserError: If the folder cannot be written, or holds this study in another configuration.
     """
+    study.prepare()
     if study.name not in folder.studies():
         folder.write_manifest(study.name, _manifest(study, command))
     stored = folder.manifest(study.name)["config"]
@@ -75,7 +77,7 @@ def reproduce(
     left = {study.name: sum(work.study is study for work in works) for study in studies}
 
     def end(study: AbstractStudy) -> None:
-        _conclude(study, folder, command)
+        _conclude(study, folder)
         ended(study)
 
     for study in studies:
@@ -95,10 +97,12 @@ def reproduce(
     return failures
 
 
-def _conclude(study: AbstractStudy, folder: RunFolder, command: str) -> None:
+def _conclude(study: AbstractStudy, folder: RunFolder) -> None:
+    command = folder.manifest(study.name)["command"]  # of a run that is taken up, that which began it
     finished = {name: folder.read_cell(study.name, name) for name in folder.finished(study.name)}
     folder.write_claims(study.name, study.claims(finished, command))
     folder.write_reading(study.name, study.reading(finished))
+    folder.write_digests(study.name, {name: digest(cell) for name, cell in finished.items()})
 
 
 def _manifest(study: AbstractStudy, command: str) -> dict[str, Any]:

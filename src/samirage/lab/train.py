@@ -30,9 +30,9 @@ from samirage.errors import UserError
 from samirage.files import whole_file
 from samirage.lab.cifar import METHODS, SCALES, CifarConfig, attributes_of, network_of, pictures_of, recipe_of, settings
 from samirage.lab.loop import ImageTraining
+from samirage.lab.netcdf import write_dataset
 from samirage.lab.processes import PARALLEL, AbstractCrew, Alone, Ranks, launched
 from samirage.lab.runtime import commit, compute, hardware, usable_device, versions
-from samirage.lab.store import write_dataset
 
 _INTERRUPTED: Final = 130  # what a shell reports for a program that Ctrl-C ended
 _PATIENCE_S: Final = 15.0  # for torchrun to end the other processes, before they complain as well

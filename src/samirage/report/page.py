@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -50,30 +51,34 @@ def build_page(folder: RunFolder) -> Path:
     shown = [_study(folder, study) for study in studies]
     turning = any(one["section"].has_surfaces for one in shown)
     claims = {one["name"]: one["claims"] for one in shown}
-    html = _environment().get_template("page.html").render(
-        run=folder.path.resolve().name,
-        studies=shown,
-        told=overview.told(claims),
-        counts=overview.counts([claim for own in claims.values() for claim in own]),
-        signs=overview.SIGNS,
-        scripts=[own_script(f"{name}.js") for name in (*_SCRIPTS, *(_TURNING if turning else ()))],
-        library=plotting_library() if turning else None,
-        light=scheme(dark=False),
-        dark=scheme(dark=True),
-        printed=scheme(dark=False, paper="#ffffff"),
-        font=FONT,
-        version=__version__,
-    )  # fmt: skip
-    page = folder.path / "report" / "index.html"
+    with _shown(f"the cells in {folder.path}", "restore them, or reproduce the run in a new folder"):
+        html = _environment().get_template("page.html").render(
+            run=folder.path.resolve().name,
+            studies=shown,
+            told=overview.told(claims),
+            counts=overview.counts([claim for own in claims.values() for claim in own]),
+            signs=overview.SIGNS,
+            scripts=[own_script(f"{name}.js") for name in (*_SCRIPTS, *(_TURNING if turning else ()))],
+            library=plotting_library() if turning else None,
+            light=scheme(dark=False),
+            dark=scheme(dark=True),
+            printed=scheme(dark=False, paper="#ffffff"),
+            font=FONT,
+            version=__version__,
+        )  # fmt: skip
+    page = folder.place("report", "index.html")
     write_whole(page, html.encode())
     return page
 
 
 def _study(folder: RunFolder, study: str) -> dict[str, Any]:
     manifest, finished, claims = folder.manifest(study), set(folder.finished(study)), folder.claims(study)
+    way_out = f"restore them, or delete them and run `samirage reproduce {study}` again on this folder"
+    with _shown(f"the cells of study {study} in {folder.path}", way_out):
+        section = build_section(folder, study)
     return {
         "name": study,
-        "section": build_section(folder, study),
+        "section": section,
         "claims": claims,
         "counts": overview.counts(claims),
         "finished": len(finished),
@@ -92,9 +97,25 @@ def _study(folder: RunFolder, study: str) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _shown(cells: str, way_out: str) -> Iterator[None]:
+    """Say in one sentence that cells, which somebody else may have written, cannot be shown.
+
+    Raises:
+        UserError: If so.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # NumPy, xarray, matplotlib and jinja2 meet data of any form, and may fail anywhere
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise UserError(f"{cells} cannot be shown ({said}); {way_out}") from error
+
+
 def _link(folder: RunFolder, *parts: str) -> str | None:
     """Return the address of a file of results as the page finds it, if there is such a file."""
-    held = (folder.path / "cells").joinpath(*parts).exists()
+    held = folder.place("cells", *parts).exists()
     return "../cells/" + "/".join(quote(part) for part in parts) if held else None
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from samirage.errors import UserError
@@ -15,6 +16,7 @@ NEEDED = (
     *("loss", "grad_norm", "shift_ratio", "test_accuracy"),
     *("final_loss", "final_test_accuracy", "final_shift_ratio", "final_grad_norm", "hallucinated", "diverged"),
 )
+_NUMBER = (int, float, np.integer, np.floating)
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,15 @@ def load_runs(folder: RunFolder, study: str) -> StudyRuns:
 
 def _checked(cell: xr.Dataset, folder: RunFolder, study: str, name: str) -> xr.Dataset:
     absent = [key for key in NEEDED if key not in cell] + [key for key in ("method", "rho") if key not in cell.attrs]
-    if absent:
+    trouble = f"lacks {', '.join(absent)}" if absent else ""
+    other = [key for key in NEEDED if key in cell and not ("seed" in cell[key].dims and cell[key].dtype.kind in "biuf")]
+    if other:
+        trouble = f"holds something else than a number for each seed as {', '.join(other)}"
+    elif not absent and not (isinstance(cell.attrs["method"], str) and isinstance(cell.attrs["rho"], _NUMBER)):
+        trouble = "has a method that is no text, or a radius that is no number"
+    if trouble:
         raise UserError(
-            f"cell {name!r} of study {study!r} in {folder.path} lacks {', '.join(absent)}; "
+            f"cell {name!r} of study {study!r} in {folder.path} {trouble}; "
             f"delete it and run `samirage reproduce {study}` again on this folder"
         )
     return cell

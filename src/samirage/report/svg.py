@@ -65,7 +65,9 @@ def to_inline_svg(
             f"@media (prefers-color-scheme:dark){{svg{{{dark};background:{PAPER[1]}}}}}"
         )
         root.insert(0, style)
-    return re.sub(r">\s+<", "><", ElementTree.tostring(root, encoding="unicode"))
+    text = re.sub(r">\s+<", "><", ElementTree.tostring(root, encoding="unicode"))
+    # What is written in a figure must not look like an attribute to those who rewrite attributes (`report.sharing`).
+    return re.sub(r">[^<]+<", lambda found: found[0].replace('"', "&quot;"), text)
 
 
 def natural_width(svg: str) -> int:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 from samirage.errors import UserError
 from samirage.lab.studies import (
@@ -26,7 +26,7 @@ from samirage.lab.studies import (
     variants,
     wells,
 )
-from samirage.lab.study import AbstractStudy
+from samirage.lab.study import AbstractSeededStudy, AbstractStudy
 
 # What makes a study of each name: scale, overrides of its settings, data folder → the study.
 _STUDIES: Final[dict[str, Callable[[str, Mapping[str, Any], str | None], AbstractStudy]]] = {
@@ -53,6 +53,26 @@ _STUDIES: Final[dict[str, Callable[[str, Mapping[str, Any], str | None], Abstrac
 
 # Studies whose data set is not in the package: where it is not to be had, "all studies" are all others.
 _NEEDS_DATA: Final = ("cifar",)
+
+
+def study_type(name: str) -> type[AbstractSeededStudy[Any]]:
+    """Return the class of a study, which can be made of a recorded configuration.
+
+    Args:
+        name: Its name.
+
+    Raises:
+        UserError: If the name is unknown.
+
+    Example:
+        >>> study_type("mnist").name
+        'mnist'
+    """
+    if name not in _STUDIES:
+        raise UserError(f"unknown study {name!r}: the studies are {', '.join(_STUDIES)}")
+    make = _STUDIES[name]
+    kind: type[AbstractSeededStudy[Any]] = getattr(make, "__self__", None) or get_type_hints(make)["return"]
+    return kind
 
 
 def create(
@@ -85,7 +105,9 @@ def create(
     studies = []
     for name in dict.fromkeys(names or _STUDIES):
         try:
-            studies.append(_STUDIES[name](scale, overrides, data_dir))
+            study = _STUDIES[name](scale, overrides, data_dir)
+            study.prepare()
+            studies.append(study)
         except UserError as error:
             if names or name not in _NEEDS_DATA:
                 raise

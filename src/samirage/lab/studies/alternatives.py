@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 import xarray as xr
 from torch import Tensor
 
-from samirage.lab.claims import Claim, Relation
+from samirage.lab.claims import SINGLE, Claim, Relation
 from samirage.lab.digits import LEARNING_RATES
 from samirage.lab.ensemble import Recipe
 from samirage.lab.runs import join_blocks
@@ -118,6 +118,7 @@ class AlternativesStudy(GuardStudy):
                         n=mine.n,
                         command=command,
                         tolerance=2 * error if math.isfinite(error) else 0.0,
+                        no_error=SINGLE if math.isnan(error) else "",
                     )
                 )
         return claims

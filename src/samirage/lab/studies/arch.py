@@ -100,7 +100,7 @@ class ArchStudy(AbstractComparison):
         kinds = [bool(run["hallucinated"].any()) for run in pick(runs, largest, "sam").values()]
         claims.append(
             share_claim(
-                f"{largest}: SAM alone hallucinates, at least at some seed, with more than half of all kinds of "
+                f"{largest}: SAM alone hallucinates, at least at some seed, with at least half of all kinds of "
                 "network and loss",
                 Relation.AT_LEAST, 0.5, kinds, command,
             )

@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 
 from samirage.errors import require
-from samirage.lab.claims import Claim, Relation
+from samirage.lab.claims import EXTREME, Claim, Relation
 from samirage.lab.runtime import default_threads
 from samirage.lab.studies.toy import minimizers
 from samirage.lab.study import AbstractSeededStudy, Cell, without_own
@@ -137,7 +137,7 @@ class ConstructionStudy(AbstractSeededStudy[ConstructionConfig]):
         slope = min(float(cell.grad_norm_at) for cell in cells)
         seen = max(float(cell.grad_plus_norm_at) for cell in cells)
         repelled = sum(cell.attrs["attractor"] == "no" for cell in cells)
-        common: dict[str, Any] = {"command": command, "standard_error": math.nan, "n": len(cells)}
+        common: dict[str, Any] = {"command": command, "standard_error": math.nan, "n": len(cells), "no_error": EXTREME}
         return [
             Claim(
                 statement="The gradient at the farthest point of the component points at the minimizer: the angle",

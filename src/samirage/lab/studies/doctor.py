@@ -7,6 +7,7 @@ by the records of its steps alone (an optimizer without a monitor), and by the m
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -77,7 +78,7 @@ class DoctorStudy(AbstractSeededStudy[DoctorConfig]):
         data_dir: Folder of the data set, where it is not the one in the package.
 
     Raises:
-        UserError: If the device or the data set is not to be had, or it has too few images.
+        UserError: If the device is unavailable.
 
     Example:
         >>> [cell.name for cell in DoctorStudy(SCALES["smoke"]).cells()][:3]
@@ -89,11 +90,19 @@ class DoctorStudy(AbstractSeededStudy[DoctorConfig]):
     def __init__(self, settings: DoctorConfig, data_dir: str | None = None) -> None:
         super().__init__(settings)
         self._runs: dict[str, Labelled] = {run.name: run for run in (*POINTS, *networks(settings.steps))}
-        widths = {run.hidden for run in self._runs.values() if isinstance(run, LabelledNetwork)}
-        self._digits = {
-            hidden: Digits(settings.data, images=settings.images, hidden=hidden, device=self.device, data_dir=data_dir)
+        self._data_dir = data_dir
+
+    @cached_property
+    def _digits(self) -> dict[int, Digits]:  # by width of the hidden layer
+        one, widths = self._settings, {run.hidden for run in self._runs.values() if isinstance(run, LabelledNetwork)}
+        return {
+            hidden: Digits(one.data, images=one.images, hidden=hidden, device=self.device, data_dir=self._data_dir)
             for hidden in widths
         }
+
+    def prepare(self) -> None:
+        """Load the data set; see `AbstractStudy`."""
+        _ = self._digits
 
     @property
     def config(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from samirage.errors import require
-from samirage.lab.claims import Claim, Relation
+from samirage.lab.claims import DETERMINISTIC, Claim, Relation
 from samirage.lab.digits import Digits
 from samirage.lab.models import MLP, cross_entropy
 from samirage.lab.runtime import default_threads
@@ -122,7 +122,7 @@ class NetworkStudy(AbstractSeededStudy[NetworkConfig]):
         data_dir: Folder of the data set, where it is not the one in the package.
 
     Raises:
-        UserError: If the device or the data set is not to be had, or it has too few images.
+        UserError: If the device is unavailable.
 
     Example:
         >>> [cell.name for cell in NetworkStudy(SCALES["smoke"]).cells()]
@@ -133,9 +133,16 @@ class NetworkStudy(AbstractSeededStudy[NetworkConfig]):
 
     def __init__(self, settings: NetworkConfig, data_dir: str | None = None) -> None:
         super().__init__(settings)
-        self._data = Digits(
-            settings.data, images=settings.images, hidden=_HIDDEN, device=self.device, data_dir=data_dir
-        )
+        self._data_dir = data_dir
+
+    @cached_property
+    def _data(self) -> Digits:
+        one = self._settings
+        return Digits(one.data, images=one.images, hidden=_HIDDEN, device=self.device, data_dir=self._data_dir)
+
+    def prepare(self) -> None:
+        """Load the data set; see `AbstractStudy`."""
+        _ = self._data
 
     def cells(self) -> list[Cell]:
         """Return the plan: the plane of two random directions, the line along `u`, the plane of SAM's way."""
@@ -254,7 +261,7 @@ class NetworkStudy(AbstractSeededStudy[NetworkConfig]):
 
     def claims(self, results: Mapping[str, xr.Dataset], command: str) -> list[Claim]:
         """Hold the pictures against what the paper says of its own; see `AbstractStudy`."""
-        common: dict[str, Any] = {"command": command, "standard_error": math.nan}
+        common: dict[str, Any] = {"command": command, "standard_error": math.nan, "no_error": DETERMINISTIC}
         claims = []
         if (cell := results.get("random")) is not None:
             lower = float((cell.loss_sam < float(cell.loss_sam_at) - 1e-12).mean())

@@ -68,8 +68,8 @@ class NoiseStudy(AbstractComparison):
             gain = {x: accuracy(lines["guard"][x]) - accuracy(lines["sgd"][x]) for x in lines["sgd"]}
             claims += [
                 mean_claim(
-                    f"{panel}: guarded SAM gains more over plain gradient descent with 40 % wrong labels than with "
-                    "none, in mean test accuracy",
+                    f"{panel}: guarded SAM gains no less over plain gradient descent with 40 % wrong labels than "
+                    "with none, in mean test accuracy",
                     Relation.AT_LEAST, 0.0, gain[40.0] - gain[0.0], command,
                 ),
                 mean_claim(

@@ -142,7 +142,7 @@ class PrevalenceStudy(AbstractComparison):
         for rho in rhos:
             flags = _flags([run for key, run in runs.items() if key[0] == f"ρ = {rho:g}"], "hallucinated")
             small = rho <= 0.3
-            places = "no place" if small else "most places"
+            places = "no place" if small else "at least half of the places"
             claims.append(
                 share_claim(
                     f"ρ = {rho:g}: SAM is drawn into a hallucinated point from {places}",

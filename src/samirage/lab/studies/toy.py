@@ -13,7 +13,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from samirage.lab.claims import Claim, Relation
+from samirage.lab.claims import EXTREME, Claim, Relation
 from samirage.lab.ensemble import Recipe, train
 from samirage.lab.particles import Particles
 from samirage.lab.runtime import default_threads
@@ -147,7 +147,7 @@ class ToyStudy(AbstractSeededStudy[ToyConfig]):
 
         stuck, stuck_error = share("sam", "grad_plus_norm", 1e-4)
         safe = [share(method, "distance", near) for method in ("sgd", "switch", "guard")]
-        common: dict[str, Any] = {"command": command, "standard_error": math.nan}
+        common: dict[str, Any] = {"command": command, "standard_error": math.nan, "no_error": EXTREME}
         return [
             Claim(
                 statement="At the minimizers of fˢᴬᴹ the gradient of f is far from 0: its smallest norm",

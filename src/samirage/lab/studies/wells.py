@@ -146,9 +146,9 @@ class WellsStudy(AbstractSeededStudy[WellsConfig]):
         """Hold the ends against what theory says of this function; see `AbstractStudy`."""
         rho = self._settings.rho
         said: dict[str, tuple[str, Relation, float]] = {
-            "sam": ("SAM alone ends at a hallucinated point from most starts", Relation.AT_LEAST, 0.5),
+            "sam": ("SAM alone ends at a hallucinated point from at least half of the starts", Relation.AT_LEAST, 0.5),
             "switch": (
-                "SAM after a warm start does so too: it leaves the minimizer again",
+                "SAM after a warm start does so too from at least half: it leaves the minimizer again",
                 Relation.AT_LEAST,
                 0.5,
             ),
