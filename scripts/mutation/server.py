@@ -18,7 +18,6 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final
 
@@ -150,8 +149,6 @@ def main(preload: list[str]) -> None:
     for name in preload:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    for plugin in entry_points(group="pytest11"):
-        plugin.load()
     gc.freeze()
     requests = os.fdopen(os.dup(0), encoding="utf-8")
     os.dup2(silent, 0)

@@ -119,7 +119,9 @@ class Workbench:
             answer = self._ask(file=None, text=None, tests=tests, limit_s=_BASELINE_LIMIT_S, coverage=str(data))
             if answer["outcome"] != "survived":
                 what = answer["by"] or answer["outcome"]
-                raise BaselineError(f"the tests fail without a mutant: {what}, of {' '.join(tests)}")
+                raise BaselineError(
+                    f"the tests fail without a mutant: {what}, of {' '.join(tests)}{self._last_words()}"
+                )
             self._baselines[tests] = Baseline(answer["seconds"], self._covering(data))
         return self._baselines[tests]
 
@@ -160,10 +162,13 @@ class Workbench:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            log = (self._folder / "log.txt").read_text(errors="replace")
-            raise RuntimeError(f"the test server ended: {log.strip().splitlines()[-1:]}")
+            raise RuntimeError(f"the test server ended{self._last_words()}")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+    def _last_words(self) -> str:
+        lines = (self._folder / "log.txt").read_text(errors="replace").strip().splitlines()
+        return f" ({lines[-1]})" if lines else ""
 
     def _covering(self, data: Path) -> dict[str, dict[int, frozenset[str]]]:
         stored = coverage.CoverageData(str(data))
