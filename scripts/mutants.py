@@ -236,6 +236,7 @@ def main(argv: Sequence[str] | None = None, project: Project = SAMIRAGE) -> int:
             return 2
         mutants = chosen(project, options)
         if options.list:
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `… --list | head` ends as other programs do
             for mutant in mutants:
                 print(f"{mutant.file}:{mutant.line}: {mutant.change}")
             return 0

@@ -14,6 +14,7 @@ from dataclasses import replace
 import pytest
 
 import mutants
+import update_contributing
 from mutation.mutant import planted, read_planted
 from mutation.operators import edits
 from mutation.targets import SAMIRAGE, Project
@@ -267,3 +268,22 @@ def test_a_module_without_a_test_file_has_all_tests_of_its_room(project):
     assert project.tests_of("src/toy/room/other.py") == ("tests/room", "src/toy/room/other.py")
     table = replace(project, extra_tests={"room": ["tests/all"], "room/other": ["tests/own"]})
     assert table.tests_of("src/toy/room/other.py") == ("tests/own", "tests/all", "src/toy/room/other.py")
+
+
+def test_the_contributors_guide_tells_what_is_stored():
+    assert update_contributing.main(["--check"]) == 0, "run scripts/update_contributing.py"
+    counts = {"killed": 6, "timeout": 1, "survived": 2, "not covered": 1}
+    none = dict.fromkeys(counts, 0)
+    found = {
+        "commit": "0123456789ab", "sample": 10, "seed": 3, "survivors": ["a", "b", "c"],
+        "planted": {"modules": {"sam/guard": {**none, "killed": 4}}, "total": {**none, "killed": 4}, "score": 1.0},
+        "systematic": {"modules": {"sam/guard": counts, "sam/map": counts, "points/find": none}, "total": counts},
+    }  # fmt: skip
+    page = update_contributing.updated(update_contributing.PAGE.read_text(encoding="utf-8"), found)
+    assert "At commit `0123456789ab`, 10 of the systematic ones drawn with seed 3:" in page
+    assert "| named | sam | 4 | 0 | 0 | 0 | 100 % |" in page
+    assert "| systematic | sam | 12 | 2 | 4 | 2 | 70 % |" in page
+    assert "| systematic | all | 6 | 1 | 2 | 1 | 70 % |" in page
+    assert "listed in [results/mutants.json](results/mutants.json): 3." in page
+    assert update_contributing.updated(page, found) == page
+    assert "Nothing is stored yet." in update_contributing.updated(page, None)
