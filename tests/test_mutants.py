@@ -15,7 +15,7 @@ import pytest
 
 import mutants
 import update_contributing
-from mutation.mutant import planted, read_planted
+from mutation.mutant import files_of, planted, read_planted
 from mutation.operators import edits
 from mutation.targets import SAMIRAGE, Project
 
@@ -263,11 +263,20 @@ def test_the_planted_bugs_fit_the_source_and_the_table_of_tests_names_files_that
     assert not [test for test in tests if not (SAMIRAGE.root / test).exists()]
 
 
-def test_a_module_without_a_test_file_has_all_tests_of_its_room(project):
+def test_a_modules_tests_are_its_own_and_those_of_the_table_or_else_all_of_its_room(project):
     assert project.tests_of("src/toy/room/sums.py") == ("tests/room/test_sums.py", "src/toy/room/sums.py")
     assert project.tests_of("src/toy/room/other.py") == ("tests/room", "src/toy/room/other.py")
     table = replace(project, extra_tests={"room": ["tests/all"], "room/other": ["tests/own"]})
     assert table.tests_of("src/toy/room/other.py") == ("tests/own", "tests/all", "src/toy/room/other.py")
+    assert table.tests_of("src/toy/room/inner/other.py") == ("tests/all", "src/toy/room/inner/other.py")
+    whole = replace(project, extra_tests={"room": ["tests/room", "src/toy/room"]})
+    assert whole.tests_of("src/toy/room/sums.py") == ("tests/room", "src/toy/room")  # each file once
+    assert files_of(project.root, ["tests/room", "src/toy/room", "tests/room/test_sums.py::test_limit"]) == (
+        "tests/room/test_sums.py",
+        "src/toy/room/__init__.py",
+        "src/toy/room/sums.py",
+        "tests/room/test_sums.py::test_limit",
+    )
 
 
 def test_the_contributors_guide_tells_what_is_stored():

@@ -68,7 +68,7 @@ def systematic(root: Path, file: str, tests: Sequence[str]) -> list[Mutant]:
             lines=edit.lines,
             change=f"{edit.label}: {_shown(edit.before)} -> {_shown(edit.after)}",
             text=edit.applied(source).decode(),
-            tests=test_files(root, tests),
+            tests=files_of(root, tests),
         )
         for edit in edits(source)
     ]
@@ -103,7 +103,7 @@ def planted(root: Path, entries: Mapping[str, Mapping[str, Any]]) -> list[Mutant
                     lines=(line, line + entry["old"].count("\n")),
                     change=f"{name}: {entry['why']}",
                     text=text.replace(entry["old"], entry["new"]),
-                    tests=test_files(root, entry["tests"]),
+                    tests=files_of(root, entry["tests"]),
                 )
             )
     if stale:
@@ -111,8 +111,8 @@ def planted(root: Path, entries: Mapping[str, Mapping[str, Any]]) -> list[Mutant
     return found
 
 
-def test_files(root: Path, tests: Sequence[str]) -> tuple[str, ...]:
-    """Return tests with every folder among them replaced by the test files in it.
+def files_of(root: Path, tests: Sequence[str]) -> tuple[str, ...]:
+    """Return tests with every folder among them replaced by the files in it: of tests, or else with examples.
 
     Args:
         root: Root of the project.
@@ -121,8 +121,8 @@ def test_files(root: Path, tests: Sequence[str]) -> tuple[str, ...]:
     found: list[str] = []
     for test in tests:
         folder = root / test
-        files = sorted(folder.rglob("test_*.py")) if folder.is_dir() else []
-        found += [path.relative_to(root).as_posix() for path in files] if files else [test]
+        files = sorted(folder.rglob("test_*.py")) or sorted(folder.rglob("*.py"))
+        found += [path.relative_to(root).as_posix() for path in files] if folder.is_dir() else [test]
     return tuple(dict.fromkeys(found))
 
 

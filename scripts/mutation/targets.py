@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 
 class UnknownModuleError(Exception):
@@ -56,7 +56,7 @@ class Project:
         return [path.relative_to(self.root).as_posix() for name, path in names.items() if kept[name]]
 
     def tests_of(self, file: str) -> tuple[str, ...]:
-        """Return the test files of a module; all of its room where there are none of its own.
+        """Return the test files of a module, all of its room where there are none of its own, and files with examples.
 
         Args:
             file: Its path from the root.
@@ -65,11 +65,13 @@ class Project:
         room, _, module = name.rpartition("/")
         own = f"tests/{room}/test_{module}.py".replace("//", "/")
         tests = [own] if (self.root / own).is_file() else []
-        for key in (name, room):
+        parents = [parent.as_posix() for parent in PurePosixPath(name).parents]
+        for key in (name, *parents):
             tests += self.extra_tests.get(key, ())
-        if not tests:
-            tests = [f"tests/{room}"]
-        return (*dict.fromkeys(tests), file)
+        if not [test for test in tests if test.startswith("tests/")]:
+            tests = [f"tests/{room}", *tests]
+        tests.append(file)  # for its examples
+        return tuple(dict.fromkeys(t for t in tests if not any(t.startswith(f"{folder}/") for folder in tests)))
 
 
 SAMIRAGE = Project(
@@ -84,7 +86,9 @@ SAMIRAGE = Project(
         "lab/statistics.py",
     ),
     extra_tests={
-        "sam": ("tests/sam",),
+        # With the examples of a whole room, its modules have the same tests, which are then run without a mutant once.
+        "sam": ("tests/sam", "src/samirage/sam"),
+        "points": ("src/samirage/points",),
         "sam/jump": ("tests/optim/test_variants.py",),
         "sam/policy": ("tests/optim/test_schedules.py",),
         "lab/claims": ("tests/lab/test_claims_of_values.py",),

@@ -8,10 +8,14 @@ import torch
 from samirage.sam import (
     ASAM,
     GSAM,
+    Constant,
+    Decay,
     Guard,
     LookSAM,
+    Ramp,
     Status,
     StepFigures,
+    Tail,
     WarmStart,
     agreement,
     check_lengths,
@@ -140,6 +144,31 @@ def test_the_ends_of_a_warm_starts_range():
         check_lengths(WarmStart(steps=9), steps=8)
     with pytest.raises(ValueError, match="warm start of 9 steps is longer than the training of 8 steps"):
         check_lengths(WarmStart(steps=9, total_steps=10), steps=8)
+
+
+# --- schedules ---------------------------------------------------------------------------------------
+
+
+def test_the_ends_of_what_a_schedule_may_be():
+    assert [Constant(0.0)(5), Constant()(5), Constant(2)(5)] == [0.0, 1.0, 2.0]
+    assert [Ramp(steps=1)(step) for step in range(3)] == [0.0, 1.0, 1.0]
+    assert [Ramp(steps=2, start=2.0)(step) for step in range(3)] == [2.0, 1.5, 1.0]
+    assert [Decay(total_steps=1)(step) for step in range(3)] == [1.0, 0.0, 0.0]
+    assert [Decay(total_steps=3, start=2)(step) for step in range(5)] == [1.0, 1.0, 1.0, 0.0, 0.0]
+    assert [Tail(fraction=1, total_steps=1)(step) for step in range(2)] == [1.0, 1.0]
+
+
+def test_a_product_has_the_length_that_one_of_the_two_knows():
+    known = Decay(total_steps=12)
+    assert (known * Ramp(steps=2)).total_steps == (Ramp(steps=2) * known).total_steps == 12
+    assert (Ramp(steps=2) * Constant()).total_steps is None
+
+    def scheduled(step):
+        return 1.0
+
+    scheduled.total_steps = "many"  # not a length: whose schedule it is knows what it means
+    assert (scheduled * known).total_steps == 12
+    check_lengths(scheduled, known)
 
 
 # --- the edge and stability --------------------------------------------------------------------------
