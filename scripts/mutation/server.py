@@ -24,6 +24,7 @@ from typing import Any, Final
 import pytest
 
 _MEMORY: Final = 8 << 30  # bytes of data, more than any test needs
+_PLUGINS: Final = ("pytest_cov.plugin", "pytest_timeout")  # that runs of tests may need, where they are installed
 _OUTCOMES: Final = {0: "survived", 1: "killed", 2: "killed", 3: "killed", 4: "killed", 5: "not covered"}
 
 _RUNNING: Final[list[int]] = []  # the fork that is being waited for
@@ -73,6 +74,10 @@ def _test(request: dict[str, Any], answer: int) -> None:
     # A mutant that asks for more is seen by its MemoryError, before the machine is out of memory.
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
     options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not browser and not gpu"]
+    # All plugins that happen to be installed would take most of the time of a test that fails at once.
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    for plugin in _PLUGINS:
+        options += ["-p", plugin] if plugin in sys.modules else []
     # pytest would warn that it cannot rewrite plugins that the server has imported.
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     if request["coverage"]:
@@ -146,7 +151,7 @@ def main(preload: list[str]) -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     silent = os.open(os.devnull, os.O_RDWR)
     os.dup2(silent, 1)
-    for name in preload:
+    for name in (*_PLUGINS, *preload):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     gc.freeze()
