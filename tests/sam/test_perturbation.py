@@ -211,8 +211,8 @@ def test_warm_start_lengths():
         ({"steps": 5, "fraction": 0.1}, "got both"),
         ({"steps": -1}, "steps must be a whole number of at least 0; got -1"),
         ({"steps": 2.5}, "steps must be a whole number of at least 0; got 2.5"),
-        ({"fraction": 1.5, "total_steps": 10}, "fraction must lie between 0 and 1; got 1.5"),
-        ({"fraction": math.nan, "total_steps": 10}, "fraction must lie between 0 and 1; got nan"),
+        ({"fraction": 1.5, "total_steps": 10}, "fraction must be at least 0 and at most 1; got 1.5"),
+        ({"fraction": math.nan, "total_steps": 10}, "fraction must be at least 0 and at most 1; got nan"),
         ({"fraction": 0.1, "total_steps": 0}, "total_steps must be a whole number of at least 1; got 0"),
     ],
 )

@@ -29,8 +29,6 @@ from samirage.sam.figures import (
     step_figures,
 )
 from samirage.sam.gsam import GSAM
-from samirage.sam.guard import Guard, GuardState
-from samirage.sam.jump import Jump, JumpState
 from samirage.sam.lanczos import extreme_eigenvalues, top_eigenvector
 from samirage.sam.looksam import LookSAM
 from samirage.sam.map import (
@@ -43,8 +41,9 @@ from samirage.sam.map import (
     update_vector,
 )
 from samirage.sam.perturbation import VARIANTS, Perturbation, Variant, ascent_direction, dot, norm, perturb
-from samirage.sam.policy import WarmStart
-from samirage.sam.schedule import (
+from samirage.sam.policies.driver import Plan, Policy, PolicyState, follow
+from samirage.sam.policies.guard import AbstractGuard, Decision, Guard, GuardState
+from samirage.sam.policies.schedule import (
     AbstractSchedule,
     Constant,
     Decay,
@@ -56,6 +55,7 @@ from samirage.sam.schedule import (
     factor_at,
     radius_factor,
 )
+from samirage.sam.policies.warm_start import WarmStart
 from samirage.sam.stability import max_stable_lr, multipliers
 from samirage.sam.status import Status
 from samirage.sam.variants import VariantOptions, perturbation_of
@@ -65,19 +65,22 @@ __all__ = [
     "ASAM",
     "GSAM",
     "VARIANTS",
+    "AbstractGuard",
     "AbstractSchedule",
     "Constant",
     "CourseFigures",
     "Decay",
+    "Decision",
     "Guard",
     "GuardState",
     "Jacobian",
-    "Jump",
-    "JumpState",
     "LookSAM",
     "MotionFigures",
     "MotionProducts",
     "Perturbation",
+    "Plan",
+    "Policy",
+    "PolicyState",
     "Product",
     "Ramp",
     "Schedule",
@@ -98,6 +101,7 @@ __all__ = [
     "extreme_eigenvalues",
     "factor_at",
     "figures_of_products",
+    "follow",
     "is_at_hallucinated_point",
     "max_stable_lr",
     "motion_figures",

@@ -5,13 +5,14 @@ Wright, "Numerical Optimization", 2nd ed., sections 3.1 and 4.1. The test on the
 unbounded: far from `x` the shifted gradient of such a loss does not vanish, but points elsewhere.
 """
 
-import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from samirage.sam.checks import checked_number
 from samirage.sam.figures import StepFigures, agreement
 
 _SMALLEST_FACTOR: Final = 2.0**-40  # below any useful radius, and far above underflow
@@ -33,7 +34,51 @@ class GuardState:
 
 
 @dataclass(frozen=True)
-class Guard:
+class Decision:
+    """What a step follows: `d = weight·g + weight_plus·g⁺`; tensors of shape (), or (S,) for a batch of members.
+
+    Attributes:
+        accepted: Whether the rule left SAM's own step as it is, boolean.
+        weight: Weight of `g`. None, with `weight_plus`, for `d = g⁺` where accepted and `d = g` elsewhere, bit for bit.
+        weight_plus: Weight of `g⁺`.
+    """
+
+    accepted: Tensor
+    weight: Tensor | None = None
+    weight_plus: Tensor | None = None
+
+
+class AbstractGuard(ABC):
+    """A rule for what to follow once both gradients are known; it needs `g` to be kept during pass 2."""
+
+    @abstractmethod
+    def begin(self, like: Tensor) -> GuardState:
+        """Return the state before the first step.
+
+        Args:
+            like: A tensor such as `‖g‖`, whose shape, () or (S,), dtype and device the factor shall have.
+        """
+
+    @abstractmethod
+    def decide(self, figures: StepFigures) -> Decision:
+        """Return what to follow in a step.
+
+        Args:
+            figures: The figures of the step.
+        """
+
+    @abstractmethod
+    def after(self, state: GuardState, accepted: Tensor) -> GuardState:
+        """Return the state after a step.
+
+        Args:
+            state: The state before it.
+            accepted: What `decide` said.
+        """
+
+
+@dataclass(frozen=True)
+class Guard(AbstractGuard):
     """Follow `g⁺` only if `u·g⁺ ≥ kappa·max(‖g‖, ‖g⁺‖)`; otherwise step along the known `g`, and look less far next.
 
     With `s = u·g⁺` the test says two things. `s ≥ kappa‖g‖`: the loss still rises at `x⁺`, so that `‖g⁺‖ ≥ kappa‖g‖`,
@@ -44,10 +89,6 @@ class Guard:
     `shrink`, an accepted step by `growth`, up to 1. In balance, one step in `1 + log(1/shrink)/log(growth)` is rejected
     at most: 1 in 15 with the defaults.
 
-    With `retries` a rejected step searches instead: it takes pass 2 again at the smaller radius, up to so many times,
-    and follows `g` only if none of them is accepted. That costs a pass for each, and more than it brings: see
-    docs/guard.md.
-
     It is not a promise that the loss falls in every step, which depends on the learning rate too.
 
     Attributes:
@@ -55,7 +96,6 @@ class Guard:
             often without descent.
         shrink: Factor of the radius after a rejection, above 0 and below 1.
         growth: Factor of the radius after an accepted step, at least 1.
-        retries: How often a step takes pass 2 again, at least 0.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -76,14 +116,11 @@ class Guard:
     kappa: float = 0.7
     shrink: float = 0.5
     growth: float = 1.05
-    retries: int = 0
 
     def __post_init__(self) -> None:
-        _check("kappa", self.kappa, 0 < self.kappa < 1, "above 0 and below 1")
-        _check("shrink", self.shrink, 0 < self.shrink < 1, "above 0 and below 1")
-        _check("growth", self.growth, 1 <= self.growth < math.inf, "finite and at least 1")
-        if not isinstance(self.retries, int) or self.retries < 0:
-            raise ValueError(f"Guard retries must be a whole number of at least 0; got {self.retries!r}")
+        checked_number("Guard kappa", self.kappa, above=0, below=1)
+        checked_number("Guard shrink", self.shrink, above=0, below=1)
+        checked_number("Guard growth", self.growth, least=1)
 
     def begin(self, like: Tensor) -> GuardState:
         """Return the state before the first step: the whole radius, and no rejection yet.
@@ -109,6 +146,10 @@ class Guard:
         """
         return agreement(figures) >= self.kappa
 
+    def decide(self, figures: StepFigures) -> Decision:
+        """Return the decision for `g⁺` where `accepts` says so, and for `g` elsewhere; see `AbstractGuard.decide`."""
+        return Decision(self.accepts(figures))
+
     def after(self, state: GuardState, accepted: Tensor) -> GuardState:
         """Return the state after a pass at `x⁺`.
 
@@ -125,8 +166,3 @@ class Guard:
             state.rejections + (~accepted).long(),
             torch.where(accepted, 0, state.consecutive + 1),
         )
-
-
-def _check(name: str, value: float, legal: bool, range_: str) -> None:
-    if not legal:
-        raise ValueError(f"Guard {name} must be {range_}; got {value!r}")
