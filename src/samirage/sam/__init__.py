@@ -43,6 +43,8 @@ from samirage.sam.map import (
 from samirage.sam.perturbation import VARIANTS, Perturbation, Variant, ascent_direction, dot, norm, perturb
 from samirage.sam.policies.driver import Plan, Policy, PolicyState, follow
 from samirage.sam.policies.guard import AbstractGuard, Decision, Guard, GuardState
+from samirage.sam.policies.lift import Lift
+from samirage.sam.policies.mix import Mix
 from samirage.sam.policies.schedule import (
     AbstractSchedule,
     Constant,
@@ -74,7 +76,9 @@ __all__ = [
     "Guard",
     "GuardState",
     "Jacobian",
+    "Lift",
     "LookSAM",
+    "Mix",
     "MotionFigures",
     "MotionProducts",
     "Perturbation",
