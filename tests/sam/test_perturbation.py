@@ -161,7 +161,9 @@ def test_a_gradient_that_is_not_finite_poisons_its_own_member_and_no_other(varia
 
 
 def test_an_unknown_variant():
-    with pytest.raises(ValueError, match="variant must be one of sam, asam, unnormalized; got 'esam'"):
+    with pytest.raises(
+        ValueError, match=r"variant must be one of 'sam', 'asam', 'unnormalized', or an instance of .*; got 'esam'"
+    ):
         perturb([torch.ones(1)], [torch.ones(1)], 0.1, variant="esam")
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from samirage.sam import Status, Variant
+from samirage.sam import AbstractVariant, Status, Variant
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Certificate:
         reason: Why something could not be decided; empty where all was.
         rho: Perturbation radius.
         lr: Learning rate, or None.
-        variant: `"sam"`, `"asam"` or `"unnormalized"`.
+        variant: The variant, a name or an object.
         momentum: Coefficient of the heavy ball.
         weight_decay: Coefficient of the coupled weight decay.
         x: The point, shape (d,).
@@ -60,7 +60,7 @@ class Certificate:
     reason: str
     rho: float
     lr: float | None
-    variant: Variant
+    variant: Variant | AbstractVariant
     momentum: float
     weight_decay: float
     x: Tensor

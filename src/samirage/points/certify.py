@@ -19,7 +19,8 @@ from samirage.points.certificate import Certificate
 from samirage.points.curvature import dense_curvature, iterative_curvature
 from samirage.points.equation import check_rho
 from samirage.points.evidence import kind_of
-from samirage.sam import VARIANTS, Jacobian, Status, Variant, displacement
+from samirage.sam import AbstractVariant, Jacobian, Status, Variant, displacement, variant_of
+from samirage.sam.variants import variant_of_map
 
 DENSE_DIM: Final = 500
 """Number of parameters up to which all eigenvalues are computed."""
@@ -38,7 +39,7 @@ def certify(
     rho: float,
     lr: float | None = None,
     *,
-    variant: Variant = "sam",
+    variant: Variant | AbstractVariant = "sam",
     momentum: float = 0.0,
     weight_decay: float = 0.0,
     max_shift_ratio: float = 1e-3,
@@ -59,7 +60,7 @@ def certify(
         x: The point, shape (d,), float32 or float64.
         rho: Perturbation radius, above 0.
         lr: Learning rate, above 0; by default, attraction is that of small enough steps.
-        variant: `"sam"`, `"asam"` or `"unnormalized"`.
+        variant: `"sam"`, `"asam"`, `"unnormalized"`, or an object that remembers nothing and follows `g⁺`.
         momentum: Coefficient of the heavy ball, from 0 to below 1.
         weight_decay: Coefficient of the coupled weight decay, at least 0.
         max_shift_ratio: Largest `‖d‖/‖g‖` at which the point counts as resting, above 0.
@@ -116,7 +117,7 @@ def certify(
     else:
         curvature = iterative_curvature(jacobian, tolerance=tolerance, seed=seed)
 
-    length = radius if variant != "unnormalized" else float(torch.linalg.vector_norm(x)) or 1.0
+    length = radius if not variant_of(variant).is_constant_multiple else float(torch.linalg.vector_norm(x)) or 1.0
     largest = float(torch.cat([curvature.hessian, curvature.hessian_plus]).abs().max())
     if grad_norm <= _STATIONARY * length * largest:
         kind, why = Status.STATIONARY, "x is, or almost is, a stationary point of f, where SAM's map is not smooth"
@@ -168,7 +169,7 @@ def certify(
 
 def _check_settings(
     lr: float | None,
-    variant: str,
+    variant: Variant | AbstractVariant,
     momentum: float,
     weight_decay: float,
     max_shift_ratio: float,
@@ -176,8 +177,7 @@ def _check_settings(
 ) -> None:
     if lr is not None and not (math.isfinite(lr) and lr > 0):
         raise ValueError(f"lr must be None or a finite number above 0; got {lr!r}")
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {', '.join(map(repr, VARIANTS))}; got {variant!r}")
+    variant_of_map(variant)
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must be at least 0 and below 1; got {momentum!r}")
     if not (math.isfinite(weight_decay) and weight_decay >= 0):

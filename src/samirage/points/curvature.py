@@ -17,7 +17,7 @@ from samirage.points.spectrum import (
     random_start,
     symmetric_ends,
 )
-from samirage.sam import Jacobian
+from samirage.sam import Jacobian, variant_of
 
 _LEADING, _LEFTMOST = 4, 2
 _PROBES: Final = 3  # random vectors that measure the asymmetry: to about 1/sqrt(3·d)
@@ -78,7 +78,7 @@ def dense_curvature(jacobian: Jacobian, hessian: Tensor, hessian_plus: Tensor) -
         hessian_plus=_ends(torch.linalg.eigvalsh(h_plus)),
         tangent=tangent,
         a=_of_tangent(jacobian, tangent)
-        if jacobian.variant == "sam"
+        if variant_of(jacobian.variant).is_radial
         else dense_spectrum(rows.perturbed(identity).mT).values,
         mu=dense_spectrum(m),
         symmetric_residual=0.0,
@@ -116,10 +116,11 @@ def iterative_curvature(jacobian: Jacobian, *, tolerance: float, seed: int) -> C
     tangent = symmetric_ends(
         lambda v: off(counted.here(off(v))) + inside * torch.dot(u, v) * u, begin, tolerance=tolerance
     )
-    if jacobian.variant == "sam":
+    rule = variant_of(jacobian.variant)
+    if rule.is_radial:
         a = _of_tangent(jacobian, tangent.values)
-    elif jacobian.variant == "unnormalized":
-        a = 1 + jacobian.rho * hessian.values
+    elif rule.is_constant_multiple:
+        a = 1 + rule.multiple(1.0, jacobian.rho) * hessian.values
     else:
         top, left = leading_spectrum(counted.own.perturbed, start, leading=1, leftmost=1, tolerance=tolerance)
         a = torch.cat([left.values[:1], top.values[:1]])
