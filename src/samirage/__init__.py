@@ -10,7 +10,7 @@ from samirage._version import __version__
 
 if TYPE_CHECKING:
     from samirage.monitor import Diagnosis, Monitor, diagnose
-    from samirage.optim import SAM, StepRecord, jump
+    from samirage.optim import SAM, StepRecord
     from samirage.sam import Guard, Status, WarmStart
 
 _HOME = {
@@ -22,7 +22,6 @@ _HOME = {
     "StepRecord": "samirage.optim",
     "WarmStart": "samirage.sam",
     "diagnose": "samirage.monitor",
-    "jump": "samirage.optim",
 }
 
 __all__ = [
@@ -35,7 +34,6 @@ __all__ = [
     "WarmStart",
     "__version__",
     "diagnose",
-    "jump",
 ]
 
 

@@ -1,28 +1,28 @@
-"""The excursion that most are: dense weights of full precision in the host's memory, with one radius; and fast.
+"""The move to `x⁺` that most are: dense weights of full precision in the host's memory, with one radius; and fast.
 
-It does what `Excursion` does, in as few calls and journeys to the memory as possible; see `samirage.sam.pieces`.
+It does what `GeneralMove` does, in as few calls and journeys to the memory as possible; see `samirage.sam.reductions`.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from samirage.optim.excursion import Excursion, nothing, whole_grad
+from samirage.optim.move import AbstractMove, Measurement, nothing, whole_grad
 from samirage.optim.record import NO, YES, Number, number_of
-from samirage.sam import StepFigures, Variant, figures_of_products, step_figures
-from samirage.sam.pieces import in_blocks, norm_on_host, norms_of_pieces, reciprocal
+from samirage.optim.variant_state import VariantInUse
+from samirage.sam import StepFigures, figures_of_products, perturb, step_figures
+from samirage.sam.reductions import in_blocks, norm_on_host, norms_of_pieces
 
 _DTYPES: Final = (torch.float32, torch.float64)
 _TYPES: Final = (nn.Parameter, Tensor)  # not their subclasses, which may be spread over ranks
 
 
-def is_plain(params: Sequence[Tensor]) -> bool:
-    """Tell whether `PlainExcursion` can move these parameters.
+def is_on_host(params: Sequence[Tensor]) -> bool:
+    """Tell whether `HostMove` can move these parameters.
 
     Args:
         params: The parameters; each must hold a gradient.
@@ -52,43 +52,32 @@ def _fit(params: Sequence[Tensor]) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class LateFigures:
-    """The figures of a step, before anybody has asked for them.
-
-    Attributes:
-        finite: Whether `‖g⁺‖` is.
-        compute: Returns them.
-    """
-
-    finite: bool
-    compute: Callable[[], StepFigures]
-
-
-class PlainExcursion:
-    """The way of plain parameters to `x⁺ = x + rho·g/‖g‖` and back.
-
-    Constructing it computes the perturbation and moves nothing. It never changes a gradient. All of it is meant to run
-    under `torch.no_grad()`.
+class HostMove(AbstractMove):
+    """The move of parameters for which `is_on_host` holds; see `AbstractMove`.
 
     Args:
-        params: The parameters, for which `is_plain` holds.
+        params: The parameters.
         rho: The radius of all of them.
+        variant: The variant.
         keep_grads: Whether `g` shall still be known after pass 2; a copy of it is then kept.
-
-    Attributes:
-        finite: Whether there is a direction to go, shape ().
-        kept: See `Excursion`.
     """
 
-    def __init__(self, params: Sequence[Tensor], rho: float, *, keep_grads: bool) -> None:
-        self._params, self._rho = list(params), rho
-        self._home: list[Tensor] = []
+    def __init__(self, params: Sequence[Tensor], rho: float, variant: VariantInUse, *, keep_grads: bool) -> None:
+        self._params, self._home = list(params), []
         self._grads = [p.grad for p in params if p.grad is not None]
+        self._displacements: list[Tensor] = []
         self._grad_norm = norm_on_host(self._grads)
-        self._copies = [grad.clone() for grad in self._grads] if keep_grads else None
+        self._multiple = variant.rule.multiple(self._grad_norm, rho)
+        if self._multiple is None:
+            rule, state = variant.for_params(params), variant.state_of(params)
+            found = perturb(params, self._grads, rho, variant=rule, state=state)
+            variant.note(params, found.state)
+            self._displacements, self._predicted_gain = found.displacement, float(found.predicted_gain)
+        else:
+            self._predicted_gain = self._multiple * self._grad_norm**2
+        self._copies = [g.clone() for g in self._grads] if keep_grads or self._multiple is None else None
+        self._keeps_grads = keep_grads
         self.finite = YES if math.isfinite(self._grad_norm) else NO
-        self.kept: tuple[list[Tensor], list[Tensor], list[Tensor]] | None = None
 
     @property
     def grad_norm(self) -> Tensor:
@@ -96,17 +85,13 @@ class PlainExcursion:
         return _tensor(self._grad_norm)
 
     def go(self, seed: int) -> None:
-        """Move the weights to `x⁺`.
-
-        Args:
-            seed: Of no use: nothing is rounded at random.
-        """
-        grads, self._grads = self._grads, []  # which must not outlive this
-        scale = self._rho * reciprocal(self._grad_norm)
+        """Move the weights to `x⁺`; nothing is rounded, so that the seed is of no use."""
+        vectors, scale = (self._displacements, 1.0) if self._multiple is None else (self._grads, self._multiple)
+        self._grads = self._displacements = []  # which must not outlive this
         for p in self._params:  # all copies before the first move: parameters may share storage
             self._home.append(p.clone())
-        for weights, slopes in in_blocks(self._params, grads):
-            torch._foreach_add_(weights, slopes, alpha=scale)
+        for weights, steps in in_blocks(self._params, vectors):
+            torch._foreach_add_(weights, steps, alpha=scale)
         torch.clear_autocast_cache()  # which would serve the weights at x to a forward within the same autocast block
 
     def restore(self) -> None:
@@ -116,81 +101,67 @@ class PlainExcursion:
             self._home = []
             torch.clear_autocast_cache()
 
-    def come_back(self, params: Sequence[Tensor], *, loss: Any, loss_plus: Any) -> LateFigures:
-        """Measure the step from the gradients of pass 2, and move the weights back to `x`.
-
-        Args:
-            params: All parameters of the optimizer; where one lacks a gradient or a displacement, it counts as 0.
-            loss: `f`, in any form that a closure may return.
-            loss_plus: `f⁺`, likewise.
-
-        Returns:
-            The step's figures.
-        """
+    def measure(
+        self, params: Sequence[Tensor], *, loss: Any, loss_plus: Any, inverse_scale: Tensor | None
+    ) -> Measurement:
+        """Measure the step, and move the weights back to `x`; see `AbstractMove.measure`."""
         losses = number_of(loss), number_of(loss_plus)
-        usual = len([p for p in params if p.grad is not None]) == len(self._params) and _fit(self._params)
-        figures = self._usual(*losses) if usual else self._odd(params, *losses)
+        usual = sum(p.grad is not None for p in params) == len(self._params) and _fit(self._params)
+        found = self._usual(*losses) if usual else self._odd(params, *losses)
         self.restore()
-        if self._copies is not None:
+        if self._keeps_grads and self._copies is not None:
             copies = dict(zip(map(id, self._params), self._copies, strict=True))
             seen = [p for p in params if p.grad is not None or id(p) in copies]
             grads = [copies[id(p)] if id(p) in copies else nothing(p) for p in seen]
             self.kept = seen, grads, [whole_grad(p) for p in seen]
-        return figures
+        return found
 
-    def _usual(self, loss: Number, loss_plus: Number) -> LateFigures:
+    def _usual(self, loss: Number, loss_plus: Number) -> Measurement:
         lengths: list[float] = []
         plus: list[float] = []
         along = 0.0
         grads = [p.grad for p in self._params if p.grad is not None]
-        for weights, home, grads_plus in in_blocks(self._params, self._home, grads):
+        # Where the displacement is no multiple of g, the slope along g needs the copy of g.
+        ascents = self._params if self._multiple is not None or self._copies is None else self._copies
+        for weights, home, ascent, grads_plus in in_blocks(self._params, self._home, ascents, grads):
             torch._foreach_sub_(weights, home)
             norms = norms_of_pieces([*weights, *grads_plus])
             lengths += norms[: len(weights)]
             plus += norms[len(weights) :]
+            if self._multiple is None:
+                torch._foreach_copy_(weights, ascent)
             torch._foreach_mul_(weights, grads_plus)
             along += sum(map(_sum, weights))
             torch._foreach_copy_(weights, home)
         self._home = []
         torch.clear_autocast_cache()
         radius, grad_plus_norm = math.hypot(*lengths), math.hypot(*plus)
-        products = (self._grad_norm, self._rho * self._grad_norm, grad_plus_norm, radius, along)
-        return LateFigures(math.isfinite(grad_plus_norm), partial(_figures, loss, loss_plus, products))
+        ascent_norm = self._grad_norm if self._multiple is None else radius
+        products = (self._grad_norm, self._predicted_gain, grad_plus_norm, radius, ascent_norm, along)
+        return Measurement(NO if math.isfinite(grad_plus_norm) else YES, partial(_figures, loss, loss_plus, products))
 
-    def _odd(self, params: Sequence[Tensor], loss: Number, loss_plus: Number) -> LateFigures:
+    def _odd(self, params: Sequence[Tensor], loss: Number, loss_plus: Number) -> Measurement:
         """Measure a step in which the gradients of pass 2 are not those of pass 1, in number or kind."""
         home = dict(zip(map(id, self._params), self._home, strict=True))
         seen = [p for p in params if p.grad is not None or id(p) in home]
+        ascents = None
+        if self._multiple is None and self._copies is not None:
+            copies = dict(zip(map(id, self._params), self._copies, strict=True))
+            ascents = [copies[id(p)] if id(p) in copies else nothing(p) for p in seen]
         figures = step_figures(
             loss=loss.tensor(),
             loss_plus=loss_plus.tensor(),
             grad_norm=self.grad_norm,
-            predicted_gain=_tensor(self._rho * self._grad_norm),
+            predicted_gain=_tensor(self._predicted_gain),
             displacement=[p.sub_(home[id(p)]) if id(p) in home else nothing(p) for p in seen],
             grads_plus=[whole_grad(p) for p in seen],
+            ascent=ascents,
         )
-        return LateFigures(bool(figures.grad_plus_norm < math.inf), lambda: figures)
-
-
-def excursion_of(
-    params: Sequence[Tensor],
-    radii: Sequence[float],
-    variant: Variant,
-    inverse_scale: Tensor | None,
-    *,
-    factor: Tensor | None,
-    operators: Callable[[Sequence[Tensor]], list[Tensor]] | None,
-    keep_grads: bool,
-) -> Excursion | PlainExcursion:
-    """Return the excursion for a step; the arguments are those of `Excursion`."""
-    if variant == "sam" and inverse_scale is None and operators is None and len(set(radii)) == 1 and is_plain(params):
-        rho = radii[0] if factor is None else radii[0] * factor.item()
-        return PlainExcursion(params, rho, keep_grads=keep_grads)
-    return Excursion(params, radii, variant, inverse_scale, factor=factor, operators=operators, keep_grads=keep_grads)
+        return Measurement(~(figures.grad_plus_norm < math.inf), figures)
 
 
 def _figures(loss: Number, loss_plus: Number, products: tuple[float, ...]) -> StepFigures:
-    grad_norm, predicted_gain, grad_plus_norm, radius, along = map(_tensor, products)
+    grad_norm, predicted_gain, grad_plus_norm, radius, ascent_norm, along = map(_tensor, products)
     return figures_of_products(
         loss=loss.tensor(),
         loss_plus=loss_plus.tensor(),
@@ -198,7 +169,7 @@ def _figures(loss: Number, loss_plus: Number, products: tuple[float, ...]) -> St
         predicted_gain=predicted_gain,
         grad_plus_norm=grad_plus_norm,
         radius=radius,
-        ascent_norm=radius,
+        ascent_norm=ascent_norm,
         along=along,
     )
 
