@@ -218,7 +218,7 @@ def base():
         (
             lambda: SAM(base(), variant="ASAM"),
             ValueError,
-            "variant must be one of 'sam', 'asam', 'unnormalized', or an instance of an AbstractVariant such as ASAM, GSAM or LookSAM; got 'ASAM'",
+            "variant must be one of 'sam', 'asam', 'unnormalized', or an instance of an Abstract.* got 'ASAM'",
         ),
         (
             lambda: SAM(base(), warm_start=5),

@@ -89,13 +89,29 @@ class Sharded(Reductions):
         return torch.stack([total.to(totals[0].device) for total in totals]).sum(0)
 
 
-def reshard(model: nn.Module) -> None:
-    """Let FSDP2 gather the weights anew, should it have kept them gathered: they have moved."""
+class Resharding:
+    """Lets FSDP2 gather the weights anew after they have moved, should it have kept them gathered.
+
+    Args:
+        parts: The modules to which `fully_shard` was applied.
+    """
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self._parts = parts
+
+    def after_move(self) -> None:
+        """Drop what was gathered."""
+        for part in self._parts:
+            part.reshard()
+
+
+def resharding_of(model: nn.Module | None) -> Resharding | None:
+    """Return what a model needs after its weights have moved; None without FSDP2."""
     module = sys.modules.get("torch.distributed.fsdp")
-    if module is not None:
-        for part in model.modules():
-            if isinstance(part, module.FSDPModule):
-                part.reshard()
+    if model is None or module is None:
+        return None
+    parts = [part for part in model.modules() if isinstance(part, module.FSDPModule)]
+    return Resharding(parts) if parts else None
 
 
 class LocalPass:

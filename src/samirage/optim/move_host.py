@@ -6,19 +6,37 @@ It does what `GeneralMove` does, in as few calls and journeys to the memory as p
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from samirage.optim.move import AbstractMove, Measurement, nothing, whole_grad
-from samirage.optim.record import NO, YES, Number, number_of
+from samirage.optim.record import NO, YES
 from samirage.optim.variant_state import VariantInUse
 from samirage.sam import StepFigures, figures_of_products, perturb, step_figures
 from samirage.sam.reductions import in_blocks, norm_on_host, norms_of_pieces
 
 _DTYPES: Final = (torch.float32, torch.float64)
 _TYPES: Final = (nn.Parameter, Tensor)  # not their subclasses, which may be spread over ranks
+
+
+class Number(NamedTuple):
+    """What a closure has returned, as a number of the host: its value, NaN if it was none, and its tensor's dtype."""
+
+    value: float
+    dtype: torch.dtype
+
+    def tensor(self) -> Tensor:
+        """Return it as a tensor of shape ()."""
+        return torch.full((), self.value, dtype=self.dtype)
+
+
+def number_of(loss: Any) -> Number:
+    """Return what a closure has returned as a number; a tensor is read, for its storage may be reused."""
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        return Number(loss.item(), loss.dtype)
+    return Number(loss if isinstance(loss, int | float) else math.nan, torch.float64)
 
 
 def is_on_host(params: Sequence[Tensor]) -> bool:
@@ -106,14 +124,14 @@ class HostMove(AbstractMove):
     ) -> Measurement:
         """Measure the step, and move the weights back to `x`; see `AbstractMove.measure`."""
         losses = number_of(loss), number_of(loss_plus)
-        usual = sum(p.grad is not None for p in params) == len(self._params) and _fit(self._params)
+        usual = len([p for p in params if p.grad is not None]) == len(self._params) and _fit(self._params)
         found = self._usual(*losses) if usual else self._odd(params, *losses)
         self.restore()
         if self._keeps_grads and self._copies is not None:
             copies = dict(zip(map(id, self._params), self._copies, strict=True))
             seen = [p for p in params if p.grad is not None or id(p) in copies]
             grads = [copies[id(p)] if id(p) in copies else nothing(p) for p in seen]
-            self.kept = seen, grads, [whole_grad(p) for p in seen]
+            self.kept = seen, grads, [p.grad if usual and p.grad is not None else whole_grad(p) for p in seen]
         return found
 
     def _usual(self, loss: Number, loss_plus: Number) -> Measurement:
@@ -131,7 +149,7 @@ class HostMove(AbstractMove):
             if self._multiple is None:
                 torch._foreach_copy_(weights, ascent)
             torch._foreach_mul_(weights, grads_plus)
-            along += sum(map(_sum, weights))
+            along += sum([products.sum().item() for products in weights])  # noqa: C419 (faster)
             torch._foreach_copy_(weights, home)
         self._home = []
         torch.clear_autocast_cache()
@@ -172,10 +190,6 @@ def _figures(loss: Number, loss_plus: Number, products: tuple[float, ...]) -> St
         ascent_norm=ascent_norm,
         along=along,
     )
-
-
-def _sum(products: Tensor) -> float:
-    return products.sum().item()
 
 
 def _tensor(value: float) -> Tensor:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from samirage.optim._validate import checked_rho
 from samirage.optim.amp import AbstractLossScale, GivenScaler, ScalerOfStep, unscaled
-from samirage.optim.distributed import LocalPass, real, reductions_of, reshard
+from samirage.optim.distributed import LocalPass, Resharding, real, reductions_of
 from samirage.optim.half_precision import RoundingAlarm, wide
 from samirage.optim.move import AbstractMove
 from samirage.optim.move_general import GeneralMove
@@ -26,7 +26,6 @@ from samirage.optim.skip import poison_gradients, step_unless
 from samirage.optim.step_state import Phase, StepPlan, StepState
 from samirage.optim.variant_state import VariantInUse
 from samirage.sam import Policy, PolicyState, follow, plain_figures
-from samirage.sam.reductions import can_read_without_sync
 
 
 @dataclass(eq=False)
@@ -39,9 +38,9 @@ class Passes:
         now: Where the step stands.
         variant: The variant.
         policy: When to perturb, how far, and what to follow; None for always, with the radii of the groups.
-        model: The model, or None.
         side_effects: Buffers and random numbers; None if they are to be left alone.
         given_scale: The gradient scaler of the constructor, or None.
+        resharding: What FSDP2 needs after the weights have moved; None without it.
         local_pass: Keeps pass 1 of each rank to itself; None if it is synchronised.
     """
 
@@ -50,9 +49,9 @@ class Passes:
     now: StepState
     variant: VariantInUse
     policy: Policy | None
-    model: nn.Module | None
     side_effects: SideEffects | None
     given_scale: GivenScaler | None
+    resharding: Resharding | None
     local_pass: LocalPass | None
 
     # Before pass 1.
@@ -74,12 +73,6 @@ class Passes:
         is_on = max(radii) > 0
         two_pass = is_on and due and (probe or self.variant.always_two_passes or self.variant.rule.passes(since) == 2)
         return StepPlan(radii, is_on, two_pass, probe)
-
-    def change_policy(self, policy: Policy | None) -> None:
-        """Go on with another policy, which begins with what the last one has learnt."""
-        learnt = {} if self.policy is None else self.policy.save(self.policy_state())
-        self.policy = policy
-        self.now.policy = None if policy is None else policy.load(learnt, torch.ones((), dtype=torch.float64))
 
     def policy_state(self, device: torch.device | None = None) -> PolicyState:
         """Return what the policy remembers; moved to a device, if one is given."""
@@ -146,6 +139,41 @@ class Passes:
         pending = self.finish_pass_2(plan, value, loss_plus)
         return pending, value if loss_plus is loss else loss
 
+    # Without one: the caller runs both passes.
+
+    def begin_pass_2(self, call: str, *, shards: int, drop_grads: bool) -> None:
+        """Move to `x⁺`, after the caller's `backward()`; `call` names what is told to have come at a wrong time."""
+        now = self.now
+        now.require_beginning(call, shards=shards, has_grads=self.has_grads())
+        now.phase, now.by_first_step = Phase.PERTURBED, call == "first_step()"
+        if not now.by_first_step:
+            now.in_closure = False  # a closure that makes the perturbed pass itself is called once
+        try:
+            with torch.no_grad():
+                self.perturb(self.plan(), drop_grads=drop_grads)
+        except BaseException:
+            self.abort()
+            raise
+
+    def end_pass_2(self) -> None:
+        """Move back to `x`, after the caller's second `backward()`; the step is due."""
+        try:
+            with torch.no_grad():
+                pending = self.finish_pass_2(self.plan())
+        except BaseException:
+            self.abort()
+            raise
+        self.end_pass()
+        self.now.phase, self.now.waiting = Phase.RETURNED, pending
+
+    def abort(self) -> None:
+        """Move back to `x` from wherever the pass has come to, and drop all gradients; harmless at rest."""
+        if self.now.phase is not Phase.AT_REST:
+            with torch.no_grad():
+                self.undo_pass_2()
+            self.end_pass()
+            self.drop_grads()
+
     # The parts of a step, under `torch.no_grad()`.
 
     def perturb(self, plan: StepPlan, *, drop_grads: bool) -> bool:
@@ -173,8 +201,8 @@ class Passes:
         if move is not None and now.bad_grad_norm is None:
             now.move = move  # before the weights move, so that the way back is known
             move.go(seed=now.steps)
-            if self.model is not None:
-                reshard(self.model)
+            if self.resharding is not None:
+                self.resharding.after_move()
         return now.move is not None
 
     def _move(self, plan: StepPlan, inverse: Tensor | None) -> AbstractMove:
@@ -212,15 +240,15 @@ class Passes:
             found = move.measure(self.params(), loss=loss, loss_plus=loss_plus, inverse_scale=inverse)
             pending = PendingRecord(now.steps, True, found.skipped, found.figures, alignment=move.alignment)
             if move.kept is not None:
-                self._choose_direction(plan, pending, *move.kept, inverse)
+                self._choose_direction(plan, pending, move, inverse)
             if not move.is_readable and not now.in_closure:
                 poison_gradients(self.params_with_grad(), ~move.finite)
             if move.alignment is not None and not torch.compiler.is_compiling():
                 now.rounding = now.rounding or RoundingAlarm()
                 now.rounding.look(now.steps, pending.known_figures().radius, move.alignment)
             now.move = None  # `measure` has brought the weights back
-            if self.model is not None:
-                reshard(self.model)
+            if self.resharding is not None:
+                self.resharding.after_move()
         if self.side_effects is not None:
             self.side_effects.undo_pass_2()
         return pending
@@ -229,21 +257,17 @@ class Passes:
         """Move back to `x` from wherever the pass has come to, with all that it changed; harmless at `x`."""
         if self.now.move is not None:
             self.now.move.restore()
-            if self.model is not None:
-                reshard(self.model)
+            if self.resharding is not None:
+                self.resharding.after_move()
         if self.side_effects is not None:
             self.side_effects.undo_pass_2()
 
     def _choose_direction(
-        self,
-        plan: StepPlan,
-        pending: PendingRecord,
-        params: list[Tensor],
-        grads: list[Tensor],
-        grads_plus: list[Tensor],
-        inverse: Tensor | None,
+        self, plan: StepPlan, pending: PendingRecord, move: AbstractMove, inverse: Tensor | None
     ) -> None:
         """Turn `.grad` from `g⁺` into what the variant and the policy follow."""
+        assert move.kept is not None
+        params, grads, grads_plus = move.kept
         if not self.variant.follows_grad_plus:
             self.variant.follow(params, grads, [wide(g) for g in grads_plus], inverse)
         if self.policy is None or not (plan.probe or self.policy.guard is not None):
@@ -258,9 +282,8 @@ class Passes:
             weight, weight_plus = decision.weight, decision.weight_plus
             decision = replace(decision, weight=weight.where(~bad, 0.0), weight_plus=weight_plus.where(~bad, 1.0))
         pending.followed = decision.accepted
-        if state.guard is not None:
-            pending.rejections, pending.radius_factor = state.guard.rejections, state.guard.factor
-        if decision.weight is None and can_read_without_sync(decision.accepted) and decision.accepted:
+        pending.tell_guard(state.guard)
+        if decision.weight is None and move.is_readable and decision.accepted:
             return
         pairs = [(real(p.grad), g) for p, g in zip(params, grads, strict=True) if p.grad is not None]
         follow(decision, [g.to(target.dtype) for target, g in pairs], [target for target, _ in pairs])
@@ -286,7 +309,7 @@ class Passes:
         if pending.followed is not None and self.policy is not None:
             now.policy = self.policy.after(now.steps, self.policy_state(), pending.known_figures())
             if now.policy.guard is not None:
-                pending.rejections = now.policy.guard.rejections
+                pending.rejections = now.policy.guard.rejections  # this one included
         for observer in now.observers.values():
             observer.saw_step(pending.record(), late)
         self._step_base(pending, may_wait=scale is not None)
@@ -335,9 +358,7 @@ class Passes:
         figures = plain_figures(loss=as_scalar(loss, grad_norm), grad_norm=grad_norm)
         pending = PendingRecord(self.now.steps, False, ~(grad_norm < math.inf), figures)
         if self.policy is not None and self.policy.guard is not None:
-            guard = self.policy_state(grad_norm.device).guard
-            if guard is not None:
-                pending.rejections, pending.radius_factor = guard.rejections, guard.factor
+            pending.tell_guard(self.policy_state(grad_norm.device).guard)
         return pending
 
     def loss_scale(self) -> AbstractLossScale | None:

@@ -4,16 +4,15 @@ A record is a frozen dataclass of tensors. To make the tensors of a step on the 
 small model, and most are never read: a step leaves a `PendingRecord`, which becomes a record once somebody asks.
 """
 
-import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from samirage.sam import StepFigures
+from samirage.sam import GuardState, StepFigures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,24 +64,6 @@ YES: Final = torch.tensor(True)
 NO: Final = torch.tensor(False)
 
 
-class Number(NamedTuple):
-    """What a closure has returned, as a number of the host: its value, NaN if it was none, and its tensor's dtype."""
-
-    value: float
-    dtype: torch.dtype
-
-    def tensor(self) -> Tensor:
-        """Return it as a tensor of shape ()."""
-        return torch.full((), self.value, dtype=self.dtype)
-
-
-def number_of(loss: Any) -> Number:
-    """Return what a closure has returned as a number; a tensor is read, for its storage may be reused."""
-    if isinstance(loss, Tensor) and loss.numel() == 1:
-        return Number(loss.item(), loss.dtype)
-    return Number(loss if isinstance(loss, int | float) else math.nan, torch.float64)
-
-
 def as_scalar(loss: Any, like: Tensor) -> Tensor:
     """Return the loss as a tensor of shape (), NaN if it is no number; a copy, for its storage may be reused."""
     if isinstance(loss, Tensor) and loss.numel() == 1:
@@ -115,6 +96,11 @@ class PendingRecord:
     radius_factor: Tensor | None = None
     alignment: Tensor | None = None
     made: StepRecord | None = None
+
+    def tell_guard(self, guard: GuardState | None) -> None:
+        """Write down how often the guard has rejected, and what it multiplied the radii of this step by."""
+        if guard is not None:
+            self.rejections, self.radius_factor = guard.rejections, guard.factor
 
     def known_figures(self) -> StepFigures:
         """Return the figures, computed if they are not."""

@@ -6,7 +6,6 @@ no epsilon in the denominator). The order of a step stands in `samirage.optim.pa
 """
 
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -19,33 +18,19 @@ from torch.optim import Optimizer, optimizer
 
 from samirage.optim._validate import Scope, checked_instance, checked_policy, checked_scope, checked_variant
 from samirage.optim.amp import GivenScaler, forget_scaler_of_step
-from samirage.optim.distributed import LocalPass
+from samirage.optim.checkpoint import load_state, saved_state
+from samirage.optim.distributed import LocalPass, resharding_of
 from samirage.optim.passes import Passes
+from samirage.optim.policy_part import PolicyPart
 from samirage.optim.shards import run_shards
 from samirage.optim.side_effects import ForwardWatcher, SideEffects
-from samirage.optim.step_state import Phase
+from samirage.optim.step_state import NO_GRADIENT_OF_PASS_2, NO_PASS_2, Phase
 from samirage.optim.variant_state import VariantInUse
 from samirage.optim.wrapper import Wrapper
 from samirage.sam import AbstractGuard, AbstractVariant, Schedule, Variant, WarmStart, variant_of
 
 _PLAN: Final = ("variant", "warm_start", "schedule", "guard", "every")
 _OPTIONS: Final = (*_PLAN, "model", "scope", "shards", "scaler", "replay_rng")
-
-
-class _PolicyPart:
-    """An attribute that may be assigned at any time: the policy is then made anew."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._key = f"_{name}"
-
-    def __get__(self, sam: Any, owner: type | None = None) -> Any:
-        return self if sam is None else getattr(sam, self._key)
-
-    def __set__(self, sam: "SAM", value: Any) -> None:
-        setattr(sam, self._key, value)
-        if "_passes" in sam.__dict__:
-            policy = checked_policy(sam.warm_start, sam.schedule, sam.guard, sam.every, scope=sam.scope)
-            sam._passes.change_policy(policy)
 
 
 class SAM(Wrapper):
@@ -138,7 +123,7 @@ class SAM(Wrapper):
     # Tells GradScaler.step to call step() in any case, with `grad_scale` and `found_inf` set; see amp.py.
     _step_supports_amp_scaling = True
 
-    warm_start, schedule, guard, every = _PolicyPart(), _PolicyPart(), _PolicyPart(), _PolicyPart()
+    warm_start, schedule, guard, every = PolicyPart(), PolicyPart(), PolicyPart(), PolicyPart()
 
     def __init__(
         self,
@@ -178,9 +163,9 @@ class SAM(Wrapper):
             now=self._now,
             variant=VariantInUse(variant_of(self.variant), self.base, model),
             policy=checked_policy(self.warm_start, self.schedule, self.guard, self.every, scope=self.scope),
-            model=model,
             side_effects=SideEffects(model, self.replay_rng) if self.replay_rng or model is not None else None,
             given_scale=GivenScaler(self, scaler) if scaler is not None and scaler.is_enabled() else None,
+            resharding=resharding_of(model),
             local_pass=LocalPass(model) if over_ranks and model is not None else None,
         )
         if model is not None and (self.replay_rng or self.scope == "local"):
@@ -283,10 +268,7 @@ class SAM(Wrapper):
             assert now.waiting is not None
             if not passes.has_grads():
                 passes.end_pass()
-                raise RuntimeError(
-                    "step() found no gradient from the perturbed pass: call backward() between the entry and the exit "
-                    "of perturbed(), or between first_step() and second_step()"
-                )
+                raise RuntimeError(NO_GRADIENT_OF_PASS_2)
             passes.complete(now.waiting)
         elif not self.two_pass:
             passes.complete(passes.plain_record(None))
@@ -295,10 +277,7 @@ class SAM(Wrapper):
             # zero gradient perturbs by zero; this is no step of the training, and does not count as one.
             passes.create_state()
         else:
-            raise RuntimeError(
-                "step() has no gradient of a perturbed pass: give it a closure, or run a second forward and backward "
-                "within `with optimizer.perturbed():` (or between first_step() and second_step()) before each step()"
-            )
+            raise RuntimeError(NO_PASS_2)
 
     @contextmanager
     def perturbed(self) -> Iterator[None]:
@@ -328,15 +307,13 @@ class SAM(Wrapper):
             >>> w.item()
             0.5
         """
-        self._require_beginning("perturbed()")
-        self._now.in_closure = False  # a closure that makes the perturbed pass itself is called once
+        self._passes.begin_pass_2("perturbed()", shards=self.shards, drop_grads=True)
         try:
-            self._begin_perturbed_pass(drop_grads=True)
             yield
-            self._end_perturbed_pass()
         except BaseException:
             self.restore()
             raise
+        self._passes.end_pass_2()
 
     def first_step(self, zero_grad: bool = False) -> None:
         """Move the weights to `x⁺`, after the first `backward()`.
@@ -349,13 +326,7 @@ class SAM(Wrapper):
             RuntimeError: If the weights are perturbed already, a perturbed pass still waits for its `step()`, or no
                 parameter has a gradient.
         """
-        self._require_beginning("first_step()")
-        try:
-            self._now.by_first_step = True
-            self._begin_perturbed_pass(drop_grads=zero_grad)
-        except BaseException:
-            self.restore()
-            raise
+        self._passes.begin_pass_2("first_step()", shards=self.shards, drop_grads=zero_grad)
 
     def second_step(self, zero_grad: bool = False) -> None:
         """Move the weights back to `x` and let the base optimizer step, after the second `backward()`.
@@ -367,11 +338,7 @@ class SAM(Wrapper):
             RuntimeError: If there was no `first_step()`, or no gradient since.
         """
         self._now.require_first_step()
-        try:
-            self._end_perturbed_pass()
-        except BaseException:
-            self.restore()
-            raise
+        self._passes.end_pass_2()
         self.step()  # through the attribute, for learning-rate schedulers count the steps there
         if zero_grad:
             self.zero_grad()
@@ -382,12 +349,7 @@ class SAM(Wrapper):
         `step(closure)` and `perturbed()` do this by themselves when an exception passes through them. Between
         `first_step()` and `second_step()` only the caller can.
         """
-        if self._now.phase is Phase.AT_REST:
-            return
-        with torch.no_grad():
-            self._passes.undo_pass_2()
-        self._passes.end_pass()
-        self._passes.drop_grads()
+        self._passes.abort()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients, and with them a perturbed pass that still waits for its `step()`.
@@ -406,39 +368,12 @@ class SAM(Wrapper):
         if drops_a_pass or now.phase is Phase.RETURNED:
             passes.end_pass()
 
-    def _begin_perturbed_pass(self, *, drop_grads: bool) -> None:
-        self._now.phase = Phase.PERTURBED
-        with torch.no_grad():
-            self._passes.perturb(self._passes.plan(), drop_grads=drop_grads)
+    def _own_state(self) -> dict[str, Any]:
+        return saved_state(self._passes, self._plan())
 
-    def _end_perturbed_pass(self) -> None:
-        with torch.no_grad():
-            pending = self._passes.finish_pass_2(self._passes.plan())
-        self._passes.end_pass()
-        self._now.phase, self._now.waiting = Phase.RETURNED, pending
-
-    def _require_beginning(self, call: str) -> None:
-        self._now.require_beginning(call, shards=self.shards, has_grads=self._passes.has_grads())
+    def _load_own_state(self, own: dict[str, Any]) -> None:
+        load_state(self._passes, own, self._plan())
 
     def _plan(self) -> str:
         """Say which steps perturb and how, in words that are the same in every run: without addresses."""
         return re.sub(" at 0x[0-9a-fA-F]+", "", ", ".join(f"{name}={getattr(self, name)!r}" for name in _PLAN))
-
-    def _own_state(self) -> dict[str, Any]:
-        passes = self._passes
-        learnt = {} if passes.policy is None else passes.policy.save(passes.policy_state())
-        return {"sam_step": self._now.steps, "sam_plan": self._plan(), **learnt}
-
-    def _load_own_state(self, own: dict[str, Any]) -> None:
-        now, passes, saved, plan = self._now, self._passes, own.get("sam_plan"), self._plan()
-        if saved not in {None, plan}:
-            warnings.warn(
-                f"the loaded run had {saved}; this optimizer goes on from step {own['sam_step']} with {plan}",
-                stacklevel=3,
-            )
-        now.steps = int(own.get("sam_step", 0))
-        now.policy = None
-        if passes.policy is not None:
-            now.policy = passes.policy.load(own, torch.ones((), dtype=torch.float64))
-        now.last = now.loaded_record = None
-        passes.end_pass()

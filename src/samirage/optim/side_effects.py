@@ -105,11 +105,12 @@ class SideEffects:
                 self._replayed = True
 
     def undo_pass_2(self) -> None:
-        """Bring back what pass 1 has left behind."""
+        """Bring back what pass 1 has left behind, and forget it."""
         if self._buffers is not None:
             self._buffers.restore()
         if self._replayed and self._after is not None:
             set_random_state(self._after)
+        self.forget()
 
     def forget(self) -> None:
         """Forget the step, which has ended."""

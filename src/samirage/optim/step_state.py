@@ -8,7 +8,7 @@ is kept in one.
 from collections import OrderedDict
 from collections.abc import Mapping
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from torch import Tensor
 
@@ -19,6 +19,16 @@ if TYPE_CHECKING:  # the modules that keep something here import this one
     from samirage.optim.half_precision import RoundingAlarm
     from samirage.optim.move import AbstractMove
     from samirage.optim.observers import Observer
+
+
+NO_GRADIENT_OF_PASS_2: Final = (
+    "step() found no gradient from the perturbed pass: call backward() between the entry and the exit of perturbed(), "
+    "or between first_step() and second_step()"
+)
+NO_PASS_2: Final = (
+    "step() has no gradient of a perturbed pass: give it a closure, or run a second forward and backward within "
+    "`with optimizer.perturbed():` (or between first_step() and second_step()) before each step()"
+)
 
 
 class Phase(Enum):
