@@ -15,7 +15,7 @@ from samirage.monitor.monitor import MIN_STEPS, Monitor, intended_radius, monito
 from samirage.monitor.thresholds import Thresholds
 from samirage.monitor.watch import Window, stacked
 from samirage.optim import SAM
-from samirage.optim.observed import History
+from samirage.optim.record import History
 from samirage.sam import MotionFigures, course_figures, variant_of
 
 _SHARE: Final = 4  # the last quarter of the run, unless told otherwise

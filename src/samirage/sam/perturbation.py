@@ -37,6 +37,7 @@ def ascent_direction(grads: Sequence[Tensor], *, batched: bool = False) -> list[
         One tensor per parameter, of unit norm over all together.
 
     Example:
+        >>> import torch
         >>> ascent_direction([torch.tensor([3.0]), torch.tensor([4.0])])
         [tensor([0.6000]), tensor([0.8000])]
     """
@@ -75,6 +76,7 @@ def perturb(
         ValueError: If the variant is unknown, or returns tensors of another shape, dtype or device.
 
     Example:
+        >>> import torch
         >>> perturb([torch.zeros(2)], [torch.tensor([0.0, 7.0])], rho=0.5).displacement
         [tensor([0.0000, 0.5000])]
     """
@@ -88,7 +90,5 @@ def perturb(
         assert isinstance(factor, Tensor)
         return Perturbation(reduce.scaled(grads, factor), grad_norm, factor * grad_norm.square(), before)
     found = rule.perturbation(params, grads, rho, before, reduce)
-    if not isinstance(found, tuple) or len(found) != 2:
-        raise TypeError(f"{type(rule).__name__}.perturbation must return a pair of tensors and a state; got {found!r}")
-    e, after = checked_result(rule, "perturbation", *found, grads)
+    e, after = checked_result(rule, "perturbation", found, grads)
     return Perturbation(e, grad_norm, reduce.dot(grads, e), after)

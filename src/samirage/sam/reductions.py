@@ -156,6 +156,23 @@ def reciprocals(magnitude: Tensor) -> Tensor:
     return inverse + 0 * magnitude  # which is NaN where the magnitude is not finite
 
 
+def rho_over(length: float | Tensor, rho: float | Tensor) -> float | Tensor:
+    """Return `rho/length`, by which a vector of that length is scaled to the radius: 0 at 0, NaN if not finite.
+
+    Args:
+        length: A norm, a number or a tensor of shape () or (S,).
+        rho: The radius, likewise.
+
+    Returns:
+        A number or a tensor.
+
+    Example:
+        >>> rho_over(4.0, 0.5), rho_over(torch.tensor([4.0, 0.0]), 0.5)
+        (0.125, tensor([0.1250, 0.0000]))
+    """
+    return reciprocals(length) * rho if isinstance(length, Tensor) else rho * reciprocal(length)
+
+
 _LARGE: Final = 2**16  # elements from which a float64 reduction on a CPU, which first copies, costs more than a look
 
 

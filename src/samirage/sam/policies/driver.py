@@ -121,7 +121,8 @@ class Policy:
             ValueError: If the number is negative or not finite.
         """
         if self.warm_start is None:
-            return Plan(factor_at(self.schedule, step), probe=False, due=step % self.every == 0, since=step)
+            factor = 1.0 if self.schedule is None else factor_at(self.schedule, step)
+            return Plan(factor, probe=False, due=step % self.every == 0, since=step)
         warming = self.warm_start.covers(step) and (state.warm_end is None or step < state.warm_end)
         probe = self.warm_start.probes_at(step)
         factor = 0.0 if warming and not probe else factor_at(self.schedule, step)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Final, Literal, get_args
 
 from samirage.sam.variants.asam import ASAM
-from samirage.sam.variants.base import AbstractMultiple, AbstractVariant, Rho, State, checked_result, radial, rho_over
+from samirage.sam.variants.base import AbstractMultiple, AbstractVariant, Rho, State, checked_result, radial
 from samirage.sam.variants.gsam import GSAM
 from samirage.sam.variants.looksam import LookSAM
 from samirage.sam.variants.sam import PlainSAM
@@ -128,7 +128,6 @@ __all__ = [
     "checked_result",
     "perturbation_of",
     "radial",
-    "rho_over",
     "variant_of",
     "variant_of_map",
 ]

@@ -59,25 +59,16 @@ class ASAM(AbstractVariant):
         """Whether biases are treated in another way than other parameters."""
         return not self.biases
 
-    def for_names(self, names: Sequence[str | None]) -> Self:
+    def for_names(self, names: Sequence[str]) -> Self:
         """Return ASAM for parameters of these names: a bias is what has "bias" in the last part of its name.
 
         Args:
-            names: A name for each parameter; None where one has none.
+            names: A name for each parameter.
 
         Returns:
             The variant with `are_biases`.
-
-        Raises:
-            ValueError: If a parameter has no name.
         """
-        if None in names:
-            raise ValueError(
-                f"ASAM(biases=False) must know which parameters are biases, but parameter {names.index(None)} has no "
-                "name: give SAM the model, or build the base optimizer from model.named_parameters(), or treat all "
-                "alike with ASAM(biases=True)"
-            )
-        return replace(self, are_biases=tuple("bias" in str(name).rpartition(".")[2] for name in names))
+        return replace(self, are_biases=tuple("bias" in name.rpartition(".")[2] for name in names))
 
     def operators(self, params: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return `T`.

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from samirage.sam.reductions import BATCHED, SINGLE, Reductions, reciprocal, reciprocals
+from samirage.sam.reductions import BATCHED, SINGLE, Reductions, reciprocals
 
 Rho = float | Tensor | Sequence[float] | Sequence[float | Tensor]
 State = Mapping[str, list[Tensor]]
@@ -113,11 +113,11 @@ class AbstractVariant(ABC):
         """
         return None
 
-    def for_names(self, names: Sequence[str | None]) -> Self:
+    def for_names(self, names: Sequence[str]) -> Self:
         """Return the variant for parameters of these names; asked where `needs_names`.
 
         Args:
-            names: A name for each parameter, in order; None where one has none.
+            names: A name for each parameter, in order.
 
         Returns:
             A variant.
@@ -239,23 +239,6 @@ class AbstractMultiple(AbstractVariant):
         """Return the factor that makes `e` of `g`; see `AbstractVariant.multiple`."""
 
 
-def rho_over(length: float | Tensor, rho: float | Tensor) -> float | Tensor:
-    """Return `rho/length`, by which a vector of that length is scaled to the radius: 0 at 0, NaN if not finite.
-
-    Args:
-        length: A norm, a number or a tensor of shape () or (S,).
-        rho: The radius, likewise.
-
-    Returns:
-        A number or a tensor.
-
-    Example:
-        >>> rho_over(4.0, 0.5), rho_over(torch.tensor([4.0, 0.0]), 0.5)
-        (0.125, tensor([0.1250, 0.0000]))
-    """
-    return reciprocals(length) * rho if isinstance(length, Tensor) else rho * reciprocal(length)
-
-
 def radial(vectors: Sequence[Tensor], length: Tensor, rho: Rho, reduce: Reductions) -> list[Tensor]:
     """Return `rho·v/length`, for a vector that is spread over a list of tensors.
 
@@ -279,25 +262,27 @@ def radial(vectors: Sequence[Tensor], length: Tensor, rho: Rho, reduce: Reductio
 
 
 def checked_result(
-    variant: AbstractVariant, what: str, tensors: object, state: object, like: Sequence[Tensor]
+    variant: AbstractVariant, what: str, found: object, like: Sequence[Tensor]
 ) -> tuple[list[Tensor], State]:
     """Return what a method of a variant has returned, if it has the form that it promises.
 
     Args:
         variant: The variant.
         what: The method's name.
-        tensors: The tensors that it returned.
-        state: The state that it returned.
+        found: What it returned.
         like: Tensors whose number, shapes, dtypes and devices they must have.
 
     Returns:
         The tensors and the state.
 
     Raises:
-        TypeError: If these are no tensors, or no state.
+        TypeError: If this is not a pair of tensors and a state.
         ValueError: If a tensor has another shape, dtype or device, or the state another name.
     """
     where = f"{type(variant).__name__}.{what}"
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise TypeError(f"{where} must return a pair of tensors and a state; got {found!r}")
+    tensors, state = found
     if not isinstance(state, Mapping):
         raise TypeError(f"{where} must return a pair of tensors and a state, a dictionary; got {state!r} as the state")
     unknown = set(state) - set(variant.state_names)
@@ -316,7 +301,7 @@ def checked_result(
                     f"{wanted.device} of the gradient of parameter {i}; got {tuple(value.shape)}, {value.dtype}, "
                     f"{value.device}"
                 )
-    return tensors, state  # type: ignore[return-value]
+    return tensors, state
 
 
 def _told(values: object) -> str:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from samirage.sam.checks import checked_number
-from samirage.sam.reductions import SINGLE, Reductions
-from samirage.sam.variants.base import AbstractMultiple, State, rho_over
+from samirage.sam.reductions import SINGLE, Reductions, rho_over
+from samirage.sam.variants.base import AbstractMultiple, State
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from samirage.sam.checks import checked_count, checked_number
-from samirage.sam.reductions import SINGLE, Reductions
-from samirage.sam.variants.base import AbstractMultiple, State, Use, rho_over
+from samirage.sam.reductions import SINGLE, Reductions, rho_over
+from samirage.sam.variants.base import AbstractMultiple, State, Use
 
 _ROUNDINGS: Final = 8  # of the last place: that many may lie between g⁺ and a multiple of g that is equal to it
 

@@ -12,8 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from samirage.sam.reductions import norm, reciprocals
-from samirage.sam.variants.base import AbstractMultiple, rho_over
+from samirage.sam.reductions import norm, reciprocals, rho_over
+from samirage.sam.variants.base import AbstractMultiple
 
 
 @dataclass(frozen=True)
