@@ -1,20 +1,14 @@
 """Guard, momentum and schedule in the ensemble engine, against a plain loop in NumPy that trains each seed alone."""
 
-import math
-import re
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from test_ensemble import CLASSES, SEEDS, members, problem
 
 import reference
-from samirage.lab.ensemble import FIGURES, Recipe, train
-from samirage.lab.particles import Particles
+from samirage.lab.ensemble import Recipe, train
 from samirage.lab.stacked import MLPStack, ModuleStack
-from samirage.landscape import DoubleWell
-from samirage.sam import Decay, Guard, Jump, StepFigures, WarmStart
+from samirage.sam import Decay, Guard, WarmStart
 
 KAPPA, SHRINK, GROWTH, RHO, LR, STEPS = 0.4, 0.6, 1.1, 4.0, 0.2, 80
 
@@ -86,69 +80,6 @@ def test_a_guard_that_never_speaks_changes_nothing():
     assert guarded["followed"].all()
     for name, values in plain.items():
         assert torch.equal(values, guarded[name]), name
-
-
-@pytest.mark.parametrize("path", [MLPStack, ModuleStack])
-def test_every_member_searches_as_on_its_own(path):
-    guard = Guard(kappa=KAPPA, shrink=SHRINK, growth=GROWTH, retries=3)
-    course = train(members(path), Recipe(steps=STEPS, lr=LR, rho=RHO, guard=guard))
-    kinds = set()
-    for seed in range(SEEDS):
-        params, x, labels = problem(seed)
-        onehot, factor = np.eye(CLASSES)[labels], 1.0
-        for step in range(STEPS):
-            loss, grads = reference.loss_and_grads(params, x, onehot)
-            assert course["loss"][step, seed].item() == pytest.approx(loss, rel=1e-9)
-            g = np.concatenate([a.ravel() for a in grads])
-            passes, accepted = 1, False
-            while not accepted and passes < 5:
-                passes, radius = passes + 1, RHO * factor
-                _, shifted = reference.loss_and_grads(reference.perturbed(params, grads, "sam", radius), x, onehot)
-                g_plus = np.concatenate([a.ravel() for a in shifted])
-                sizes = np.linalg.norm(g), np.linalg.norm(g_plus)
-                accepted = g @ g_plus / sizes[0] >= KAPPA * max(sizes)
-                factor = min(1.0, factor * GROWTH) if accepted else factor * SHRINK
-            assert course["radius"][step, seed].item() == pytest.approx(radius, rel=1e-9)
-            assert course["passes"][step, seed].item() == passes
-            assert course["followed"][step, seed].item() == accepted
-            kinds.add((passes, bool(accepted)))
-            params = [p - LR * d for p, d in zip(params, shifted if accepted else grads, strict=True)]
-    assert {passes for passes, accepted in kinds if accepted} >= {2, 3, 4}
-
-
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_points_jump_to_the_minimizers_that_they_see(momentum):
-    f = DoubleWell()
-    starts = torch.tensor([[0.45, -0.02], [-0.45, 0.02], [1.0, -0.2]], dtype=torch.float64)
-    points, jump = Particles(f, starts), Jump(patience=5, shrink=0.1)
-    course = train(points, Recipe(steps=400, lr=0.02, rho=1.5, jump=jump, momentum=momentum))
-    jumped = [int((~course["followed"][:, s]).sum()) for s in range(3)]
-    assert jumped == [1, 1, 1]
-    first = (~course["followed"]).int().argmax(0)
-    assert (course["loss_plus"][first, range(3)] == course["loss"][first + 1, range(3)]).all()
-    assert (course["loss"][-1] < course["loss"][0]).all()
-    distance = (points.params[0].abs() - f.minimizers[0].abs()).norm(dim=1)
-    assert (distance < 0.15 * 1.5).all()  # SAM of the smaller radius circles about it
-
-
-def test_nobody_jumps_where_the_loss_at_x_plus_is_higher():
-    state = Jump(patience=1).begin(torch.tensor(1.0))
-    plateau = StepFigures(**{name: torch.tensor(math.nan) for name in FIGURES})
-    plateau = replace(plateau, shift_ratio=torch.tensor(1e-4), loss=torch.tensor(1.0), loss_plus=torch.tensor(1.1))
-    assert not Jump(patience=1).is_due(Jump(patience=1).after(state, plateau))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"ratio": 1.0}, "Jump ratio must be above 0 and below 1; got 1.0"),
-        ({"patience": 0}, "Jump patience must be a whole number of at least 1; got 0"),
-        ({"shrink": 0.0}, "Jump shrink must be above 0 and at most 1; got 0.0"),
-    ],
-)
-def test_a_jump_out_of_range_is_a_sentence(options, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        Jump(**options)
 
 
 def test_a_warm_start_by_criterion_ends_for_every_member_after_its_own_probes():

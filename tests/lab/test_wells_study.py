@@ -40,7 +40,7 @@ def test_sam_hallucinates_and_the_guard_does_not(study, results):
     hit = {method: int(cell.hallucinated.sum()) for method, cell in results.items()}
     assert hit["sam"] >= 9
     assert hit["switch"] == 12
-    assert hit["guard"] == hit["guard+switch"] == hit["jump"] == 0
+    assert hit["guard"] == hit["guard+switch"] == 0
     at = results["switch"].end.values
     np.testing.assert_allclose(np.abs(at), np.tile([0.47093, 0.02220], (12, 1)), atol=1e-4)  # closed form in the theory
     assert {claim.verdict for claim in study.claims(results, "command")} == {Verdict.HOLDS}

@@ -283,7 +283,7 @@ def fsdp(style, variant, second, dtype=torch.float64, gathered=False):
     }
 
 
-def guarded(wrap, retries):
+def guarded(wrap):
     """At a radius that the guard rejects now and then: every rank decides as one process does with the whole batch."""
     x, y = data()
     model = DistributedDataParallel(network()) if wrap == "ddp" else network()
@@ -292,7 +292,7 @@ def guarded(wrap, retries):
     single, ends = network(), []
     for parts, (inputs, labels) in ((model, (share(x), share(y))), (single, (x, y))):
         base = torch.optim.SGD(parts.parameters(), lr=0.3)
-        guard = Guard(kappa=0.9, shrink=0.3, growth=1.5, retries=retries)
+        guard = Guard(kappa=0.9, shrink=0.3, growth=1.5)
         optimizer = SAM(base, rho=3.0, model=parts, guard=guard)
         rejections = []
         for step in range(STEPS):
@@ -365,8 +365,7 @@ def scenarios():
         yield f"fsdp closure {variant} {{}}", lambda v=variant: fsdp("closure", v, {})
         yield f"fsdp first_second {variant} {{}}", lambda v=variant: fsdp("first_second", v, {"rho": 0.1})
     for wrap in ("ddp", "fsdp"):
-        for retries in (0, 2):
-            yield f"guarded {wrap} {retries}", lambda w=wrap, r=retries: guarded(w, r)
+        yield f"guarded {wrap}", lambda w=wrap: guarded(w)
     yield "fsdp float32", lambda: fsdp("closure", "sam", {}, torch.float32)
     yield "fsdp gathered", lambda: fsdp("perturbed", "sam", {}, gathered=True)
     yield "fsdp failures", fsdp_failures

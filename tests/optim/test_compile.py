@@ -202,7 +202,7 @@ def test_a_compiled_step_drops_a_bad_gradient_as_on_an_accelerator(fused, bad_pa
 
 
 def test_a_step_assigns_nothing_to_the_optimizer_itself():
-    # While torch.compile traces, what is assigned to an optimizer is lost; see samirage.optim.notes.
+    # While torch.compile traces, what is assigned to an optimizer is lost; see samirage.optim.step_state.
     net = Net()
     optimizer = net.optimizer(variant=LookSAM(k=2), guard=Guard(), warm_start=WarmStart(steps=1))
     before = dict(vars(optimizer))

@@ -59,15 +59,15 @@ def move_one_of_many(move, weights, *others, **options):
 
 # The first moves all weights at once, the second one after the other.
 @pytest.mark.parametrize(
-    ("variant", "owner", "name", "move_one"),
+    ("second", "owner", "name", "move_one"),
     [
-        ("sam", torch, "_foreach_add_", move_one_of_many),
-        ("asam", torch.Tensor, "add_", lambda move, *arguments: move(*arguments)),
+        ({}, torch, "_foreach_add_", move_one_of_many),
+        ({"rho": 0.2}, torch.Tensor, "add_", lambda move, *arguments: move(*arguments)),
     ],
 )
-def test_a_failure_while_the_weights_move_brings_them_back(monkeypatch, variant, owner, name, move_one):
+def test_a_failure_while_the_weights_move_brings_them_back(monkeypatch, second, owner, name, move_one):
     problem = Cubic()
-    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.1), rho=0.7, variant=variant)
+    optimizer = SAM(torch.optim.SGD(problem.groups(**second), lr=0.1), rho=0.7)
     home = problem.flat()
     move, moved = getattr(owner, name), []
 
@@ -87,10 +87,12 @@ def test_a_failure_while_the_weights_move_brings_them_back(monkeypatch, variant,
         np.testing.assert_array_equal(problem.flat(), home)
 
 
-@pytest.mark.parametrize(("variant", "place"), [("sam", "plain.norms_of_pieces"), ("asam", "excursion.step_figures")])
-def test_a_failure_in_the_figures_brings_the_weights_back(monkeypatch, variant, place):
+@pytest.mark.parametrize(
+    ("second", "place"), [({}, "move_host.norms_of_pieces"), ({"rho": 0.2}, "move_general.step_figures")]
+)
+def test_a_failure_in_the_figures_brings_the_weights_back(monkeypatch, second, place):
     problem = Cubic()
-    optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.1), rho=0.7, variant=variant)
+    optimizer = SAM(torch.optim.SGD(problem.groups(**second), lr=0.1), rho=0.7)
     home = problem.flat()
     problem.backward()
     optimizer.first_step(zero_grad=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import reference
-from samirage import SAM, Guard, WarmStart, jump
+from samirage import SAM, Guard, WarmStart
 from samirage.sam import GSAM, Decay
 
 IN, HIDDEN, CLASSES, IMAGES, LR = 6, 5, 3, 10, 0.3
@@ -105,118 +105,6 @@ def test_a_radius_for_each_group_and_a_schedule():
         loss = take_step(optimizer, model)
         assert loss.item() == pytest.approx(losses[step], rel=1e-9)
         assert optimizer.record.radius.item() == pytest.approx(radii[step], rel=1e-9)
-
-
-def searching(steps, *, retries, rho=RHO):
-    """Losses, radii of the last pass 2, and gradients taken in each step, of SAM under a guard that searches."""
-    params, factor, course = [p.copy() for p in START], 1.0, []
-    for _ in range(steps):
-        loss, grads = reference.loss_and_grads(params, X, ONEHOT)
-        norm = np.sqrt(sum((g**2).sum() for g in grads))
-        passes, accepted = 1, False
-        while not accepted and passes < retries + 2:
-            passes, radius = passes + 1, factor * rho
-            _, shifted = reference.loss_and_grads(
-                [p + radius * g / norm for p, g in zip(params, grads, strict=True)], X, ONEHOT
-            )
-            norm_plus = np.sqrt(sum((g**2).sum() for g in shifted))
-            slope = sum((g * s).sum() for g, s in zip(grads, shifted, strict=True)) / norm
-            accepted = slope >= KAPPA * max(norm, norm_plus)
-            factor = min(1.0, factor * GROWTH) if accepted else factor * SHRINK
-        course.append((loss, radius, passes))
-        params = [p - LR * d for p, d in zip(params, shifted if accepted else grads, strict=True)]
-    losses, radii, passes = (np.array(column) for column in zip(*course, strict=True))
-    return losses, radii, passes, params
-
-
-@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adam])
-def test_a_guard_with_retries_looks_again_within_the_step(base):
-    losses, radii, passes, params = searching(40, retries=2)
-    assert set(passes) == {2, 3, 4}
-    model = Network()
-    optimizer = SAM(base(model.parameters(), lr=LR), rho=RHO, guard=Guard(KAPPA, SHRINK, GROWTH, retries=2))
-    for step in range(40 if base is torch.optim.SGD else 1):
-        calls = []
-
-        def closure(calls=calls):
-            calls.append(None)
-            optimizer.zero_grad()
-            loss = loss_of(model)
-            loss.backward()
-            return loss
-
-        assert optimizer.step(closure).item() == pytest.approx(losses[step], rel=1e-9)
-        assert len(calls) == passes[step]
-        assert optimizer.record.radius.item() == pytest.approx(radii[step], rel=1e-9)
-    if base is torch.optim.SGD:
-        for p, expected in zip(model.parameters(), params, strict=True):
-            np.testing.assert_allclose(p.detach().numpy(), expected, rtol=0, atol=1e-9)
-
-
-def test_the_passes_of_a_search_see_the_same_dropout_and_leave_batch_norm_alone():
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(
-        torch.nn.Linear(IN, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.5), torch.nn.Tanh(), torch.nn.Linear(8, 3)
-    ).double()
-    optimizer = SAM(
-        torch.optim.SGD(model.parameters(), lr=LR), rho=50.0, model=model, guard=Guard(kappa=0.99, retries=3)
-    )
-    seen = []
-    model[2].register_forward_hook(lambda module, args, out: seen.append(out == 0))
-
-    def closure():
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(torch.from_numpy(X)), torch.from_numpy(LABELS))
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    assert len(seen) == 5
-    assert all(torch.equal(mask, seen[0]) for mask in seen)
-    assert model[1].num_batches_tracked == 1
-
-
-def test_a_guard_with_retries_needs_a_closure():
-    model = Network()
-    optimizer = SAM(torch.optim.SGD(model.parameters(), lr=LR), rho=RHO, guard=Guard(retries=1))
-    loss_of(model).backward()
-    home = [p.detach().clone() for p in model.parameters()]
-    with pytest.raises(RuntimeError, match=r"Guard\(retries=1\) may need pass 2 several times, .* use step\(closure\)"):
-        optimizer.first_step(zero_grad=True)
-    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), home, strict=True))
-
-
-def double_well(x):
-    return (x[0] ** 2 - 1) ** 2 / 4 + 0.4 * x[1] ** 2 + 0.15 * x[0] * x[1]
-
-
-def test_a_jump_lands_on_the_minimizer_that_sam_sees_and_forgets_the_moments():
-    w = torch.tensor([0.4, 0.1], dtype=torch.float64, requires_grad=True)
-    optimizer = SAM(torch.optim.SGD([w], lr=0.05, momentum=0.5), rho=1.5)
-
-    def closure():
-        optimizer.zero_grad()
-        loss = double_well(w)
-        loss.backward()
-        return loss
-
-    for _ in range(500):
-        optimizer.step(closure)
-    assert optimizer.record.shift_ratio < 1e-10
-    assert optimizer.state
-    jump(optimizer, closure)
-    np.testing.assert_allclose(w.detach().abs(), [1.0140, 0.1901], atol=1e-4)  # a minimizer, from theory
-    assert not optimizer.state
-    closure()
-    assert w.grad.norm() < 1e-10
-    assert optimizer.record.step == 499
-
-
-def test_no_jump_during_a_warm_start():
-    w = torch.tensor([0.4, 0.1], requires_grad=True)
-    optimizer = SAM(torch.optim.SGD([w], lr=0.05), rho=1.5, warm_start=WarmStart(steps=3))
-    with pytest.raises(RuntimeError, match="the coming step has none: wait for the end of the warm start"):
-        jump(optimizer, lambda: double_well(w))
 
 
 @pytest.mark.parametrize("variant", ["sam", "asam", "unnormalized", GSAM(alpha=0.4)])

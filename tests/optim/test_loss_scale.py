@@ -230,7 +230,7 @@ def test_a_closure_without_a_gradient_before_it_needs_the_scaler():
 def test_the_unnormalized_variant_needs_the_scaler():
     scaler, problem, optimizer = ready(given=False, variant="unnormalized")
     home = problem.flat()
-    with pytest.raises(RuntimeError, match="variant 'unnormalized' depends on the scale of the gradients: give"):
+    with pytest.raises(RuntimeError, match="the variant Unnormalized depends on the scale of the gradients: give"):
         perturbed_then_scaler_step(optimizer, scaler, problem)
     np.testing.assert_array_equal(problem.flat(), home)
 

@@ -218,7 +218,7 @@ def base():
         (
             lambda: SAM(base(), variant="ASAM"),
             ValueError,
-            "variant must be one of 'sam', 'asam', 'unnormalized', or an instance of ASAM, GSAM or LookSAM; got 'ASAM'",
+            "variant must be one of 'sam', 'asam', 'unnormalized', or an instance of an Abstract.* got 'ASAM'",
         ),
         (
             lambda: SAM(base(), warm_start=5),
@@ -231,8 +231,8 @@ def base():
             "model must be a Module, the module .* or None; got int",
         ),
         (lambda: SAM(base(), scaler=5), TypeError, "scaler must be a GradScaler, such as torch.amp.GradScaler"),
-        (lambda: SAM(base(), every=0), ValueError, "every must be a whole number of at least 1 .* got 0"),
-        (lambda: SAM(base(), every=True), ValueError, "every must be a whole number of at least 1 .* got True"),
+        (lambda: SAM(base(), every=0), ValueError, "every must be a whole number of at least 1; got 0"),
+        (lambda: SAM(base(), every=True), ValueError, "every must be a whole number of at least 1; got True"),
         (lambda: SAM(base(), shards=0), ValueError, "shards must be a whole number of at least 1; got 0"),
         (lambda: SAM(base(), shards=2), ValueError, "scope='local'; got shards=2, scope='global'"),
     ],

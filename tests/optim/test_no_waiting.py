@@ -199,7 +199,7 @@ def test_the_warning_of_rounding_does_not_wait():
 def test_a_late_number_brings_the_warning_in_a_later_step(monkeypatch):
     arrived = []
     monkeypatch.setattr(
-        "samirage.optim.late.LateNumbers.read",
+        "samirage.optim.half_precision.AsyncScalars.read",
         lambda late: late._copy.tolist() if arrived else [float("nan")] * 2,
     )
     with Accelerator():

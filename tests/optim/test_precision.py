@@ -7,7 +7,7 @@ import torch
 from problems import Cubic, take
 
 from samirage import SAM
-from samirage.optim.rounding import round_at_random
+from samirage.optim.half_precision import round_at_random
 
 HALF = [torch.bfloat16, torch.float16]
 

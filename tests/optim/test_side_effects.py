@@ -252,9 +252,9 @@ def test_copies_of_the_model_do_not_drag_the_optimizer_along():
     copied = pickle.loads(pickle.dumps(copy.deepcopy(training.net)))
     alive = weakref.ref(training.optimizer)
     training.net(training.x)
-    assert len(training.optimizer._notes.random_forwards) == 1
+    assert len(training.optimizer._passes.side_effects._forwards) == 1
     copied(training.x)
-    assert len(training.optimizer._notes.random_forwards) == 1
+    assert len(training.optimizer._passes.side_effects._forwards) == 1
     del training.optimizer
     gc.collect()
     assert alive() is None

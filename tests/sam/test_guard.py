@@ -63,9 +63,9 @@ def test_the_radius_never_underflows():
         ("kappa", 1.0, "above 0 and below 1"),
         ("kappa", math.nan, "above 0 and below 1"),
         ("shrink", 1.0, "above 0 and below 1"),
-        ("growth", 0.9, "finite and at least 1"),
-        ("growth", math.inf, "finite and at least 1"),
-        ("retries", -1, "a whole number of at least 0"),
+        ("growth", 0.9, "a finite number of at least 1"),
+        ("growth", math.inf, "a finite number of at least 1"),
+        ("kappa", True, "above 0 and below 1"),
     ],
 )
 def test_a_value_out_of_range_is_a_sentence(name, value, legal):

@@ -161,7 +161,9 @@ def test_a_gradient_that_is_not_finite_poisons_its_own_member_and_no_other(varia
 
 
 def test_an_unknown_variant():
-    with pytest.raises(ValueError, match="variant must be one of sam, asam, unnormalized; got 'esam'"):
+    with pytest.raises(
+        ValueError, match=r"variant must be one of 'sam', 'asam', 'unnormalized', or an instance of .*; got 'esam'"
+    ):
         perturb([torch.ones(1)], [torch.ones(1)], 0.1, variant="esam")
 
 
@@ -211,8 +213,8 @@ def test_warm_start_lengths():
         ({"steps": 5, "fraction": 0.1}, "got both"),
         ({"steps": -1}, "steps must be a whole number of at least 0; got -1"),
         ({"steps": 2.5}, "steps must be a whole number of at least 0; got 2.5"),
-        ({"fraction": 1.5, "total_steps": 10}, "fraction must lie between 0 and 1; got 1.5"),
-        ({"fraction": math.nan, "total_steps": 10}, "fraction must lie between 0 and 1; got nan"),
+        ({"fraction": 1.5, "total_steps": 10}, "fraction must be at least 0 and at most 1; got 1.5"),
+        ({"fraction": math.nan, "total_steps": 10}, "fraction must be at least 0 and at most 1; got nan"),
         ({"fraction": 0.1, "total_steps": 0}, "total_steps must be a whole number of at least 1; got 0"),
     ],
 )

@@ -4,10 +4,9 @@ One computation trains all members, so that 80 seeds of full-batch MNIST are a f
 instead of 80 small programs. Members share the examples and the order of the batches, and never mix.
 """
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -15,22 +14,25 @@ from torch import Tensor
 from samirage.lab.stacked import AbstractMembers
 from samirage.monitor import Watch
 from samirage.sam import (
-    VARIANTS,
-    Guard,
-    GuardState,
-    Jump,
-    JumpState,
+    AbstractGuard,
+    AbstractVariant,
+    Plan,
+    Policy,
     Schedule,
     StepFigures,
     Variant,
     WarmStart,
     check_lengths,
+    follow,
     norm,
     perturb,
     plain_figures,
-    radius_factor,
     step_figures,
+    variant_of,
 )
+from samirage.sam.checks import checked_count, checked_number
+from samirage.sam.reductions import BATCHED
+from samirage.sam.variants import State
 
 FIGURES: Final = tuple(field.name for field in fields(StepFigures))
 
@@ -45,11 +47,10 @@ class Recipe:
         steps: Number of steps, at least 1.
         lr: Learning rate, above 0.
         rho: Perturbation radius, at least 0; 0 trains without SAM.
-        variant: Perturbation rule; see `samirage.sam.perturb`.
+        variant: A variant's name, or an object; see `samirage.sam.variants`.
         warm_start: Plain steps before SAM, if any.
         schedule: What the radius of every step is multiplied by, if anything.
-        guard: Which shifted gradients not to follow, and how far to look next; judged for every member on its own.
-        jump: When to move to `x⁺` instead of stepping, if ever; judged for every member on its own.
+        guard: What to follow once both gradients are known, and how far to look next; for every member on its own.
         momentum: Heavy-ball momentum, at least 0 and below 1.
         batch_size: Examples per step, at least 1; None takes all examples at every step.
         batch_seed: Seed of the order of the minibatches.
@@ -61,38 +62,56 @@ class Recipe:
     steps: int
     lr: float
     rho: float = 0.0
-    variant: Variant = "sam"
+    variant: Variant | AbstractVariant = "sam"
     warm_start: WarmStart | None = None
     schedule: Schedule | None = None
-    guard: Guard | None = None
-    jump: Jump | None = None
+    guard: AbstractGuard | None = None
     momentum: float = 0.0
     batch_size: int | None = None
     batch_seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1; got {self.steps}")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ValueError(f"lr must be a finite number above 0; got {self.lr}")
-        if not (math.isfinite(self.rho) and self.rho >= 0):
-            raise ValueError(f"rho must be a finite number of at least 0; got {self.rho}")
-        if self.variant not in VARIANTS:
-            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}; got {self.variant!r}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must be at least 0 and below 1; got {self.momentum}")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, or None for the full batch; got {self.batch_size}")
+        checked_count("steps", self.steps)
+        checked_number("lr", self.lr, above=0)
+        checked_number("rho", self.rho, least=0)
+        checked_number("momentum", self.momentum, least=0, below=1)
+        refusal = variant_of(self.variant).refuses("engine")
+        if refusal is not None:
+            raise ValueError(refusal)
+        if self.batch_size is not None:
+            checked_count("batch_size", self.batch_size)
         check_lengths(self.warm_start, self.schedule, steps=self.steps)
 
-    def radius(self, step: int) -> float:
-        """Return the radius of the step of this number (the first is 0), before the guard; 0 if it takes one pass."""
-        return self.rho * radius_factor(step, warm_start=self.warm_start, schedule=self.schedule)
+    @property
+    def policy(self) -> Policy:
+        """Which steps perturb and how far, and what they follow."""
+        return Policy(warm_start=self.warm_start, schedule=self.schedule, guard=self.guard)
+
+    def takes(self, plan: Plan) -> int:
+        """Return how many gradients a step takes, 1 or 2.
+
+        Args:
+            plan: Its plan.
+        """
+        return variant_of(self.variant).passes(plan.since) if self.is_sam(plan) else 1
+
+    def is_sam(self, plan: Plan) -> bool:
+        """Tell whether a step is one of SAM's, with one pass or two.
+
+        Args:
+            plan: Its plan.
+        """
+        return self.rho * plan.factor > 0 and plan.due
 
     @property
     def passes(self) -> int:
-        """Gradient evaluations that are planned for one member: two where it takes a radius, else one."""
-        return sum(2 if self.radius(step) > 0 else 1 for step in range(self.steps))
+        """Gradient evaluations that are planned for one member.
+
+        A warm start by criterion counts as long as it may last, since when it will be over is not known.
+        """
+        policy = self.policy
+        state = policy.begin(torch.zeros(()))
+        return sum(self.takes(policy.plan(step, state)) for step in range(self.steps))
 
 
 def train(
@@ -114,9 +133,9 @@ def train(
 
     Returns:
         For each of `FIGURES` its course, shape (steps, S), in the dtype and on the device of the parameters;
-        `followed`, whether the member followed `g⁺`, boolean: not in plain steps, in the probes of a warm start, where
-        its guard rejected the step, and where it jumped; and `passes`, the number of gradients that it needed. The
-        figures of a step are those at the parameters before it.
+        `followed`, whether the member followed `g⁺`, boolean: not in plain steps, in the probes of a warm start, and
+        where its guard rejected the step; and `passes`, the number of gradients that it needed. The figures of a step
+        are those at the parameters before it.
 
     Example:
         >>> from samirage.lab.models import MLP, softmax_squared
@@ -131,14 +150,11 @@ def train(
     followed = torch.zeros(recipe.steps, len(like), dtype=torch.bool, device=like.device)
     passes = torch.ones_like(followed, dtype=torch.int64)
     for step, rows in zip(range(recipe.steps), _batches(members.size, recipe, like.device), strict=False):
-        radius = training.radius(step)
-        if radius == 0:
-            figures = training.plain_step(rows)
-        else:
-            figures = training.sam_step(step, rows, radius, followed[step], passes[step])
+        taken, figures = training.step(step, rows, followed[step])
+        passes[step] = taken
         for row, name in zip(course, FIGURES, strict=True):
             row[step] = getattr(figures, name)
-        after_step(step, 1 if radius == 0 else 2)
+        after_step(step, taken)
     return {**dict(zip(FIGURES, course, strict=True)), "followed": followed, "passes": passes}
 
 
@@ -147,165 +163,87 @@ class _Training:
 
     def __init__(self, members: AbstractMembers, recipe: Recipe, watch: Watch | None) -> None:
         self._members, self._recipe, self._watch = members, recipe, watch
+        self._policy, self._variant = recipe.policy, variant_of(recipe.variant)
         self._params = members.params
         self._grads = [torch.empty_like(p) for p in self._params]
-        self.like = norm(self._params, batched=True).to(self._params[0])
         precise = norm(self._params, batched=True)
-        self._guard_state: GuardState | None = None if recipe.guard is None else recipe.guard.begin(precise)
-        self._jump_state: JumpState | None = None if recipe.jump is None else recipe.jump.begin(precise)
-        warm_start = recipe.warm_start
-        self._criterion = warm_start if warm_start is not None and warm_start.until is not None else None
-        self._agreed = None if self._criterion is None else self._criterion.begin(precise)
-        self._some_are_over = False
+        self.like = precise.to(self._params[0])
+        self._state = self._policy.begin(precise)
+        self._memory: State = {}  # the variant's
         # Where g is needed beyond pass 1, g⁺ has buffers of its own; otherwise it takes the place of g, for what the
         # step touches should fit into the cache.
-        keeps_grads = recipe.guard is not None or self._criterion is not None or recipe.jump is not None
-        keeps_grads |= recipe.variant == "asam"
+        keeps_grads = self._policy.learns or not (self._variant.is_multiple and self._variant.follows_grad_plus)
         self._grads_plus = [torch.empty_like(g) for g in self._grads] if keeps_grads else self._grads
         self._velocity = [torch.zeros_like(p) for p in self._params] if recipe.momentum else None
 
-    def radius(self, step: int) -> float:
-        """Return the radius of a step, before the guard; 0 if it takes one pass, for no member looks."""
-        criterion = self._criterion
-        if criterion is not None and (self._some_are_over or criterion.probes_at(step)):
-            return replace(self._recipe, warm_start=None).radius(step)
-        return self._recipe.radius(step)
+    def step(self, step: int, rows: Tensor | None, followed: Tensor) -> tuple[int, StepFigures]:
+        """Take a step, and write which members followed `g⁺`; return how many passes it took, and its figures."""
+        plan = self._policy.plan(step, self._state)
+        taken = self._recipe.takes(plan)
+        if taken == 2:
+            return taken, self._sam_step(step, rows, self._recipe.rho * plan.factor, followed)
+        return taken, self._step_of_one_pass(rows, reuses=self._recipe.is_sam(plan))
 
-    def plain_step(self, rows: Tensor | None) -> StepFigures:
+    def _step_of_one_pass(self, rows: Tensor | None, *, reuses: bool) -> StepFigures:
         loss = self._members.loss_and_grads(self._params, self._grads, rows)
         figures = plain_figures(loss=loss, grad_norm=norm(self._grads, batched=True))
         if self._watch is not None:
             self._watch.saw_plain_step(figures)
-        self._move_along(self._grads)
+        direction: Sequence[Tensor] = self._grads
+        if reuses:  # what the variant remembers of an earlier step
+            direction, self._memory = self._variant.direction(self._grads, None, self._memory, BATCHED)
+        self._move_along(direction)
         return figures
 
-    def sam_step(self, step: int, rows: Tensor | None, rho: float, followed: Tensor, passes: Tensor) -> StepFigures:
-        """Take a step of two passes; write which members followed `g⁺`, and how many passes each of them needed."""
+    def _sam_step(self, step: int, rows: Tensor | None, rho: float, followed: Tensor) -> StepFigures:
+        """Take a step of two passes, and write which members followed `g⁺`."""
         loss = self._members.loss_and_grads(self._params, self._grads, rows)
         if self._watch is not None:
             self._watch.saw_gradient(self._grads)
-        passes.fill_(2)
-        figures, displacement = self._look(rows, rho, loss, self._grads_plus)
-        if self._recipe.guard is not None and self._recipe.guard.retries:
-            figures = self._search(rows, rho, loss, figures, displacement, passes)
-        direction = self._grads_plus
-        self._judge(step, figures, followed)
-        if direction is not self._grads:
-            _choose(followed, direction, self._grads, out=direction)
+        figures = self._look(rows, rho, loss)
+        decision = self._policy.decide(step, self._state, figures)
+        self._state = self._policy.after(step, self._state, figures)
+        followed.copy_(decision.accepted)
+        if not self._variant.follows_grad_plus:
+            direction, self._memory = self._variant.direction(self._grads, self._grads_plus, self._memory, BATCHED)
+            for out, d in zip(self._grads_plus, direction, strict=True):
+                out.copy_(d)
+        if self._policy.learns:
+            follow(decision, self._grads, self._grads_plus)
         if self._watch is not None:
-            judged = followed if self._recipe.guard is not None else None
-            self._watch.saw_step(direction, figures, followed=judged)
-        jumping = self._is_jumping(figures)
-        if jumping is not None:
-            # Where a member jumps, its step is the displacement, once the learning rate has been taken out of it.
-            torch._foreach_mul_(displacement, -1 / self._recipe.lr)
-            _choose(jumping, displacement, direction, out=direction)
-            torch.logical_and(followed, ~jumping, out=followed)
-        self._move_along(direction, afresh=jumping)
+            judged = followed if self._policy.guard is not None else None
+            self._watch.saw_step(self._grads_plus, figures, followed=judged)
+        self._move_along(self._grads_plus)
         return figures
 
-    def _look(
-        self, rows: Tensor | None, rho: float, loss: Tensor, grads_plus: list[Tensor]
-    ) -> tuple[StepFigures, list[Tensor]]:
-        """Take pass 2 at the radius that guard and jump leave; write `g⁺`, and return figures and `x⁺ − x`."""
+    def _look(self, rows: Tensor | None, rho: float, loss: Tensor) -> StepFigures:
+        """Take pass 2 at the radius that the guard leaves; write `g⁺`."""
         params, grads = self._params, self._grads
-        radius: float | Tensor = rho
-        for state in (self._guard_state, self._jump_state):
-            radius = radius if state is None else radius * state.factor
-        perturbation = perturb(params, grads, radius, variant=self._recipe.variant, batched=True)
+        radius = rho if self._state.guard is None else rho * self._state.guard.factor
+        perturbation = perturb(params, grads, radius, variant=self._variant, batched=True, state=self._memory)
+        self._memory = perturbation.state
         # One buffer serves as e, then x⁺, then the realised x⁺ − x.
         plus = perturbation.displacement
         torch._foreach_add_(plus, params)
-        loss_plus = self._members.loss_and_grads(plus, grads_plus, rows)
+        loss_plus = self._members.loss_and_grads(plus, self._grads_plus, rows)
         torch._foreach_sub_(plus, params)
-        figures = step_figures(
+        return step_figures(
             loss=loss,
             loss_plus=loss_plus,
             grad_norm=perturbation.grad_norm,
             predicted_gain=perturbation.predicted_gain,
             displacement=plus,
-            grads_plus=grads_plus,
-            ascent=grads if self._recipe.variant == "asam" else None,
+            grads_plus=self._grads_plus,
+            ascent=None if self._variant.is_multiple else grads,
             batched=True,
         )
-        return figures, plus
 
-    def _search(
-        self,
-        rows: Tensor | None,
-        rho: float,
-        loss: Tensor,
-        figures: StepFigures,
-        displacement: list[Tensor],
-        passes: Tensor,
-    ) -> StepFigures:
-        """Take pass 2 again, nearer to `x`, while a member's guard rejects it and has retries left."""
-        guard, nearer = self._recipe.guard, [torch.empty_like(g) for g in self._grads]
-        assert guard is not None
-        assert self._guard_state is not None
-        for _ in range(guard.retries):
-            again = ~guard.accepts(figures)
-            if not bool(again.any()):
-                break
-            passes += again
-            self._guard_state = _chosen(again, guard.after(self._guard_state, ~again), self._guard_state)
-            closer, way = self._look(rows, rho, loss, nearer)
-            figures = _chosen(again, closer, figures)
-            _choose(again, way, displacement, out=displacement)
-            _choose(again, nearer, self._grads_plus, out=self._grads_plus)
-        return figures
-
-    def _is_jumping(self, figures: StepFigures) -> Tensor | None:
-        """Tell which members jump instead of stepping; None where there is no such remedy."""
-        jump = self._recipe.jump
-        if jump is None or self._jump_state is None:
-            return None
-        state = jump.after(self._jump_state, figures)
-        self._jump_state = jump.after_jump(state)
-        return jump.is_due(state)
-
-    def _judge(self, step: int, figures: StepFigures, followed: Tensor) -> None:
-        """Write which members follow the shifted gradient: those whose warm start is over and whose guard agrees."""
-        guard, criterion = self._recipe.guard, self._criterion
-        followed.fill_(True)
-        if criterion is not None and self._agreed is not None and criterion.covers(step):
-            torch.logical_and(followed, criterion.is_over(self._agreed), out=followed)
-            if criterion.probes_at(step):
-                self._agreed = criterion.after_probe(self._agreed, figures)
-                self._some_are_over = bool(criterion.is_over(self._agreed).any())
-        if guard is not None and self._guard_state is not None:
-            accepted = guard.accepts(figures)
-            self._guard_state = guard.after(self._guard_state, accepted)
-            torch.logical_and(followed, accepted, out=followed)
-
-    def _move_along(self, direction: list[Tensor], afresh: Tensor | None = None) -> None:
-        """Move all members; the velocity of those that begin `afresh` is that of this step alone, and does not last."""
+    def _move_along(self, direction: Sequence[Tensor]) -> None:
         if self._velocity is not None:
             torch._foreach_mul_(self._velocity, self._recipe.momentum)
-            if afresh is not None:
-                for v in self._velocity:
-                    v[afresh] = 0
             torch._foreach_add_(self._velocity, direction)
             direction = self._velocity
         torch._foreach_add_(self._params, direction, alpha=-self._recipe.lr)
-        if self._velocity is not None and afresh is not None:
-            for v in self._velocity:
-                v[afresh] = 0
-
-
-def _choose(which: Tensor, yes: list[Tensor], no: list[Tensor], *, out: list[Tensor]) -> None:
-    """Write for every member the one or the other."""
-    for a, b, c in zip(yes, no, out, strict=True):
-        torch.where(which.view(-1, *[1] * (a.dim() - 1)), a, b, out=c)
-
-
-T = TypeVar("T", StepFigures, GuardState)
-
-
-def _chosen(which: Tensor, yes: T, no: T) -> T:
-    """Return for every member the one or the other."""
-    pairs = {field.name: (getattr(yes, field.name), getattr(no, field.name)) for field in fields(yes)}
-    return replace(yes, **{name: torch.where(which, *pair) for name, pair in pairs.items()})
 
 
 def _batches(size: int, recipe: Recipe, device: torch.device) -> Iterator[Tensor | None]:

@@ -15,8 +15,8 @@ from samirage.monitor.monitor import MIN_STEPS, Monitor, intended_radius, monito
 from samirage.monitor.thresholds import Thresholds
 from samirage.monitor.watch import Window, stacked
 from samirage.optim import SAM
-from samirage.optim.observed import History
-from samirage.sam import MotionFigures, course_figures, perturbation_of
+from samirage.optim.record import History
+from samirage.sam import MotionFigures, course_figures, variant_of
 from samirage.sam.medians import nanmedian
 
 _SHARE: Final = 4  # the last quarter of the run, unless told otherwise
@@ -24,7 +24,7 @@ _ATTACH = (
     "Only the figures of single steps are known: attach a samirage.Monitor to see how the steps add up, and tell "
     "bouncing from progress and noise."
 )
-_ASAM: Final = "Extra passes look along the gradient, and ASAM does not: they were left out."
+_ELSEWHERE: Final = "Extra passes look along the gradient, and {} does not: they were left out."
 
 
 def diagnose(
@@ -125,8 +125,9 @@ def confirmed(diagnosis: Diagnosis, loss: Loss, optimizer: SAM, thresholds: Thre
         ValueError: If the objective does not fit the parameters.
     """
     x = _point(loss, optimizer)
-    if perturbation_of(optimizer.variant) == "asam":
-        return replace(diagnosis, notes=(*diagnosis.notes, _ASAM))
+    rule = variant_of(optimizer.variant)
+    if not rule.is_multiple:
+        return replace(diagnosis, notes=(*diagnosis.notes, _ELSEWHERE.format(type(rule).__name__)))
     group = optimizer.param_groups[0]
     radii = (record.radius for record in reversed(optimizer.history.last) if record.perturbed)
     rho = float(next(radii, group["rho"]))

@@ -15,7 +15,8 @@ from samirage.monitor.sinks import Sink
 from samirage.monitor.thresholds import Thresholds
 from samirage.monitor.watch import Watch, Window
 from samirage.optim import SAM, StepRecord
-from samirage.optim.excursion import real
+from samirage.optim.distributed import real
+from samirage.sam import variant_of
 
 
 class Monitor:
@@ -210,7 +211,8 @@ def monitor_of(optimizer: SAM) -> Monitor | None:
 def intended_radius(optimizer: SAM) -> float:
     """Return the radius that every step should realise; NaN where it differs between steps or groups."""
     rhos = {float(group["rho"]) for group in optimizer.param_groups}
-    steady = optimizer.variant == "sam" and optimizer.schedule is None and optimizer.guard is None and len(rhos) == 1
+    radial = variant_of(optimizer.variant).is_radial
+    steady = radial and optimizer.schedule is None and optimizer.guard is None and len(rhos) == 1
     return rhos.pop() or math.nan if steady else math.nan
 
 

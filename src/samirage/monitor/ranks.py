@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samirage.optim.ranks import home
+from samirage.optim.distributed import placement
 from samirage.sam import MotionProducts
 
 
@@ -23,14 +23,14 @@ class Ranks:
     """
 
     def __init__(self, params: Sequence[Tensor]) -> None:
-        homes = [home(p) for p in params]
-        meshes = [mesh for mesh, _ in homes if mesh is not None]
+        placements = [placement(p) for p in params]
+        meshes = [mesh for mesh, _ in placements if mesh is not None]
         self.spread = bool(meshes)
         self._mesh: Any = meshes[0] if meshes else None
         # Products over several meshes would have to be kept apart.
         self._one_mesh = all(mesh == self._mesh for mesh in meshes)
         whole = 1.0 / meshes[0].size() if meshes else 1.0
-        self.shares = [whole if mesh is None else 1.0 / copies for mesh, copies in homes]
+        self.shares = [whole if mesh is None else 1.0 / copies for mesh, copies in placements]
 
     def joined(self, products: MotionProducts) -> MotionProducts:
         """Return the products summed over the ranks.

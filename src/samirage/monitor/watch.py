@@ -21,8 +21,8 @@ from samirage.sam import (
     dot,
     motion_figures,
 )
-from samirage.sam.host import is_at_hand
 from samirage.sam.medians import nanmedian
+from samirage.sam.reductions import can_read_without_sync
 
 EARLY_STEPS: Final = 20  # the first steps of a run, whose loss and gradient say what "high" and "small" mean
 
@@ -66,7 +66,7 @@ class _Block:
         self.products.append(torch.stack(products))
         # A step that the optimizer skips, because a gradient was not finite, must not spoil the sums.
         finite = products[2].isfinite()
-        if not (is_at_hand(finite) and finite.all()):
+        if not (can_read_without_sync(finite) and finite.all()):
             mask = finite.unsqueeze(-1)
             grad, direction = grad.where(mask, 0.0), direction.where(mask, 0.0)
         part = len(self.finite) % 4 // 2

@@ -1,8 +1,7 @@
 """The optimizer: `SAM` wraps any base optimizer and gives every step its two passes."""
 
 from samirage.optim.accumulate import accumulated
-from samirage.optim.jump import jump
 from samirage.optim.record import StepRecord
 from samirage.optim.sam import SAM
 
-__all__ = ["SAM", "StepRecord", "accumulated", "jump"]
+__all__ = ["SAM", "StepRecord", "accumulated"]

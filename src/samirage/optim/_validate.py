@@ -9,17 +9,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from samirage.sam import (
-    GSAM,
-    Guard,
-    LookSAM,
-    Schedule,
-    Variant,
-    VariantOptions,
-    WarmStart,
-    check_lengths,
-    perturbation_of,
-)
+from samirage.sam import AbstractGuard, AbstractVariant, Policy, Variant, WarmStart, variant_of
+from samirage.sam.checks import checked_count
+from samirage.sam.variants.base import Use
 
 Scope = Literal["global", "local"]
 T = TypeVar("T")
@@ -66,72 +58,48 @@ def checked_rho(rho: Any, where: str = "rho") -> float:
     return float(rho)
 
 
-def checked_variant(variant: Any, *, scope: Any, shards: Any, every: Any) -> Variant | VariantOptions:
+def checked_variant(variant: Any, *, scope: Any, shards: Any, every: Any) -> Variant | AbstractVariant:
     """Return `variant` if there is such a one, and the other arguments fit it.
 
     Raises:
         ValueError: If there is none, or they do not.
     """
-    perturbation_of(variant)
-    if isinstance(variant, LookSAM) and every != 1:
-        raise ValueError(f"LookSAM has a period of its own, k={variant.k}: leave every at 1; got every={every!r}")
-    if isinstance(variant, LookSAM) and scope == "local":
-        raise ValueError(
-            "LookSAM keeps one direction for the whole batch, and scope 'local' has a perturbation for each share of "
-            "it: use scope='global'"
-        )
-    if isinstance(variant, GSAM) and scope == "local" and shards == 1:
-        raise ValueError(
-            "GSAM compares the gradients of both passes, and with scope 'local' the ranks average only the second: use "
-            "scope='global', or shards in one process"
-        )
+    rule = variant_of(variant)
+    uses: list[Use] = []
+    if scope == "local":
+        uses.append("ranks" if shards == 1 else "shards")
+    if every != 1:
+        uses.append("every")
+    for use in uses:
+        refusal = rule.refuses(use)
+        if refusal is not None:
+            raise ValueError(refusal)
     return variant  # type: ignore[no-any-return]
 
 
-def checked_schedule(schedule: Any, warm_start: WarmStart | None) -> Schedule | None:
-    """Return `schedule` if it can be called, or None.
+def checked_policy(warm_start: Any, schedule: Any, guard: Any, every: Any, *, scope: Any) -> Policy | None:
+    """Return the policy; None where every step perturbs with the radii of the groups.
 
     Raises:
-        TypeError: If it is neither.
-        ValueError: If it and the warm start disagree about the length of the training.
+        TypeError: If an argument is of the wrong type.
+        ValueError: If one is out of its range, or two do not fit each other.
     """
-    if schedule is None:
-        return None
-    if isinstance(schedule, type) or not callable(schedule):
+    if warm_start is not None and not isinstance(warm_start, WarmStart):
+        raise TypeError(f"warm_start must be a WarmStart or None; got {warm_start!r}: write WarmStart(steps=500)")
+    if schedule is not None and (isinstance(schedule, type) or not callable(schedule)):
         raise TypeError(
             "schedule must be a callable from the number of a step to a factor of at least 0, or None; got "
             f"{schedule!r}: write for example Decay(total_steps=1000)"
         )
-    check_lengths(warm_start, schedule)
-    return schedule  # type: ignore[no-any-return]
-
-
-def checked_warm_start(warm_start: Any) -> WarmStart | None:
-    """Return `warm_start` if it is one, or None.
-
-    Raises:
-        TypeError: If it is neither.
-    """
-    if warm_start is not None and not isinstance(warm_start, WarmStart):
-        raise TypeError(f"warm_start must be a WarmStart or None; got {warm_start!r}: write WarmStart(steps=500)")
-    return warm_start
-
-
-def checked_guard(guard: Any, *, scope: Any) -> Guard | None:
-    """Return `guard` if it is one, or None, and the scope fits it.
-
-    Raises:
-        TypeError: If it is neither.
-        ValueError: If the scope does not fit it.
-    """
-    if guard is not None and not isinstance(guard, Guard):
+    if guard is not None and not isinstance(guard, AbstractGuard):
         raise TypeError(f"guard must be a Guard or None; got {guard!r}: write Guard(), or Guard(kappa=0.5)")
     if guard is not None and scope == "local":
         raise ValueError(
             "a guard follows either g or g⁺ of the whole batch, and with scope 'local' no rank knows g: use "
             "scope='global'"
         )
-    return guard
+    policy = Policy(warm_start=warm_start, schedule=schedule, guard=guard, every=every)
+    return None if warm_start is None and schedule is None and guard is None and every == 1 else policy
 
 
 def checked_scope(scope: Any, model: nn.Module | None, shards: Any) -> Scope:
@@ -142,8 +110,7 @@ def checked_scope(scope: Any, model: nn.Module | None, shards: Any) -> Scope:
     """
     if scope not in get_args(Scope):
         raise ValueError(f"scope must be one of {', '.join(map(repr, get_args(Scope)))}; got {scope!r}")
-    if isinstance(shards, bool) or not isinstance(shards, int) or shards < 1:
-        raise ValueError(f"shards must be a whole number of at least 1; got {shards!r}")
+    checked_count("shards", shards)
     if scope == "global" and shards > 1:
         raise ValueError(f"shards perturb each on its own, which is scope='local'; got shards={shards}, scope='global'")
     if scope == "local" and shards == 1 and not isinstance(model, DistributedDataParallel):
@@ -153,17 +120,6 @@ def checked_scope(scope: Any, model: nn.Module | None, shards: Any) -> Scope:
             f"{type(model).__name__}"
         )
     return scope  # type: ignore[no-any-return]
-
-
-def checked_every(every: Any) -> int:
-    """Return `every` if it is a whole number of at least 1.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-        raise ValueError(f"every must be a whole number of at least 1 (1 perturbs in each step); got {every!r}")
-    return every
 
 
 def checked_instance(value: Any, name: str, kind: type[T], hint: str) -> T | None:

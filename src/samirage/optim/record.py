@@ -1,15 +1,18 @@
-"""What the optimizer remembers of its last step."""
+"""What the optimizer remembers of its steps.
 
-import math
+A record is a frozen dataclass of tensors. To make the tensors of a step on the host takes longer than the step of a
+small model, and most are never read: a step leaves a `PendingRecord`, which becomes a record once somebody asks.
+"""
+
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from functools import partial
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from samirage.sam import StepFigures
+from samirage.sam import GuardState, StepFigures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,43 +59,9 @@ class StepRecord(StepFigures):
     radius_factor: Tensor
     alignment: Tensor
 
-    def __getattr__(self, name: str) -> Any:
-        """Compute the figures of a record that `late_record` has made, once the first is asked for.
-
-        Raises:
-            AttributeError: If a record has no such figure.
-        """
-        compute = self.__dict__.pop("_compute", None)
-        if compute is None:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        self.__dict__.update(compute())
-        return getattr(self, name)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what is copied and pickled: the figures."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
 
 YES: Final = torch.tensor(True)
 NO: Final = torch.tensor(False)
-
-
-class Number(NamedTuple):
-    """What a closure has returned, as a number of the host: its value, NaN if it was none, and its tensor's dtype."""
-
-    value: float
-    dtype: torch.dtype
-
-    def tensor(self) -> Tensor:
-        """Return it as a tensor of shape ()."""
-        return torch.full((), self.value, dtype=self.dtype)
-
-
-def number_of(loss: Any) -> Number:
-    """Return what a closure has returned as a number; a tensor is read, for its storage may be reused."""
-    if isinstance(loss, Tensor) and loss.numel() == 1:
-        return Number(loss.item(), loss.dtype)
-    return Number(loss if isinstance(loss, int | float) else math.nan, torch.float64)
 
 
 def as_scalar(loss: Any, like: Tensor) -> Tensor:
@@ -103,64 +72,87 @@ def as_scalar(loss: Any, like: Tensor) -> Tensor:
     return torch.full((), value, dtype=like.dtype, device=like.device)  # a kernel, where torch.tensor copies and waits
 
 
-def make_record(
-    figures: StepFigures,
-    *,
-    step: int,
-    decisive: Tensor,
-    counters: tuple[Tensor, Tensor],
-    followed: Tensor | None = None,
-    alignment: Tensor | None = None,
-) -> StepRecord:
-    """Return the record of a step.
+@dataclass
+class PendingRecord:
+    """What a step knows of its record so far.
 
-    Args:
-        figures: Its figures.
-        step: Its number.
-        decisive: What is not finite if the step must be skipped.
-        counters: The guard's number of rejections, and its factor of the radii.
-        followed: Whether the step follows `g⁺`; None for a step of one pass.
+    Attributes:
+        step: Number of the step.
+        perturbed: Whether the step takes two passes.
+        skipped: Whether a gradient was not finite, shape ().
+        figures: The figures, or what computes them.
+        followed: Whether the step follows `g⁺`; None where nobody has judged: in a step of two passes it does.
+        rejections: Number of rejections by the guard; None without one.
+        radius_factor: The guard's factor of the radii; None without one.
         alignment: See `StepRecord`; None where it was not measured.
-
-    Returns:
-        The record.
     """
-    rejections, factor = counters
-    return StepRecord(
-        **vars(figures),
-        step=step,
-        perturbed=followed is not None,
-        skipped=~(decisive < math.inf),
-        followed=torch.zeros_like(decisive, dtype=torch.bool) if followed is None else followed,
-        rejections=rejections,
-        radius_factor=factor,
-        alignment=torch.full_like(decisive, torch.nan) if alignment is None else alignment,
-    )
+
+    step: int
+    perturbed: bool
+    skipped: Tensor
+    figures: StepFigures | Callable[[], StepFigures]
+    followed: Tensor | None = None
+    rejections: Tensor | None = None
+    radius_factor: Tensor | None = None
+    alignment: Tensor | None = None
+    made: StepRecord | None = None
+
+    def tell_guard(self, guard: GuardState | None) -> None:
+        """Write down how often the guard has rejected, and what it multiplied the radii of this step by."""
+        if guard is not None:
+            self.rejections, self.radius_factor = guard.rejections, guard.factor
+
+    def known_figures(self) -> StepFigures:
+        """Return the figures, computed if they are not."""
+        if callable(self.figures):
+            self.figures = self.figures()
+        return self.figures
+
+    def record(self) -> StepRecord:
+        """Return the record, always the same."""
+        if self.made is None:
+            figures = self.known_figures()
+            like = figures.grad_norm
+            followed = torch.full_like(like, self.perturbed, dtype=torch.bool)
+            self.made = StepRecord(
+                **vars(figures),
+                step=self.step,
+                perturbed=self.perturbed,
+                skipped=self.skipped,
+                followed=followed if self.followed is None else self.followed,
+                rejections=torch.zeros_like(like, dtype=torch.int64) if self.rejections is None else self.rejections,
+                radius_factor=torch.ones_like(like) if self.radius_factor is None else self.radius_factor,
+                alignment=torch.full_like(like, torch.nan) if self.alignment is None else self.alignment,
+            )
+        return self.made
 
 
-def late_record(*, step: int, skipped: bool, figures: Callable[[], StepFigures]) -> StepRecord:
-    """Return the record of a step of two passes that follows `g⁺`, whose figures are computed when the first is read.
-
-    Args:
-        step: Its number.
-        skipped: Whether a gradient was not finite.
-        figures: Computes them.
-
-    Returns:
-        The record.
-    """
-    record = object.__new__(StepRecord)
-    record.__dict__.update(
-        step=step, perturbed=True, skipped=YES if skipped else NO, followed=YES, _compute=partial(_computed, figures)
-    )
-    return record
+_KEPT: Final = 1000  # records of the last steps
+_FIRST: Final = 20  # records of the first steps, which say what is large and what is small
 
 
-def _computed(figures: Callable[[], StepFigures]) -> dict[str, Tensor]:
-    found = figures()
-    like = found.grad_norm
-    return vars(found) | {
-        "rejections": torch.zeros_like(like, dtype=torch.int64),
-        "radius_factor": torch.ones_like(like),
-        "alignment": torch.full_like(like, torch.nan),
-    }
+class History:
+    """The records of the first steps of a run, and of the last."""
+
+    def __init__(self) -> None:
+        self._first: list[PendingRecord] = []
+        self._last: deque[PendingRecord] = deque(maxlen=_KEPT)
+
+    @property
+    def first(self) -> list[StepRecord]:
+        """At most the first 20 records."""
+        return [pending.record() for pending in self._first]
+
+    @property
+    def last(self) -> list[StepRecord]:
+        """At most the last 1,000 records."""
+        return [pending.record() for pending in self._last]
+
+    def add(self, pending: PendingRecord) -> None:
+        """Add the record of a step; one that does not follow the last, as after a checkpoint, begins anew."""
+        if self._last and pending.step != self._last[-1].step + 1:
+            self._first.clear()
+            self._last.clear()
+        if len(self._first) < _FIRST:
+            self._first.append(pending)
+        self._last.append(pending)

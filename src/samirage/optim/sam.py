@@ -1,59 +1,39 @@
-"""`SAM`, the optimizer: what its two passes do, around any base optimizer.
+"""`SAM`, the optimizer: its arguments, and the three ways to call it.
 
 Foret, Kleiner, Mobahi and Neyshabur, "Sharpness-Aware Minimization for Efficiently Improving Generalization", arXiv
 2010.01412. Departures: a gradient that is not finite skips the whole step; a zero gradient perturbs by zero (there is
-no epsilon in the denominator).
+no epsilon in the denominator). The order of a step stands in `samirage.optim.passes`.
 """
 
-from dataclasses import replace
-from functools import partial
-from typing import Any
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
+from torch.optim import Optimizer, optimizer
 
-from samirage.optim._validate import (
-    Scope,
-    checked_every,
-    checked_guard,
-    checked_instance,
-    checked_schedule,
-    checked_scope,
-    checked_variant,
-    checked_warm_start,
-)
-from samirage.optim.alarm import RoundingAlarm
-from samirage.optim.direction import direction_of
-from samirage.optim.excursion import Excursion, gradient_norm
-from samirage.optim.loss_scale import LossScale, unscaled_late
-from samirage.optim.notes import Phase
-from samirage.optim.operators import Operators
-from samirage.optim.plain import PlainExcursion, excursion_of
-from samirage.optim.planned import PLAN, Planned
-from samirage.optim.ranks import LocalPass, reshard
-from samirage.optim.record import StepRecord, as_scalar, late_record, make_record
-from samirage.optim.restraint import Restraint, hold_back
-from samirage.optim.skip import spoil, step_unless
-from samirage.optim.traces import Buffers, ForwardWatcher, random_state, set_random_state
-from samirage.sam import (
-    Guard,
-    Schedule,
-    StepFigures,
-    Variant,
-    VariantOptions,
-    WarmStart,
-    perturbation_of,
-    plain_figures,
-)
-from samirage.sam.host import is_at_hand
+from samirage.optim._validate import Scope, checked_instance, checked_policy, checked_scope, checked_variant
+from samirage.optim.amp import GivenScaler, forget_scaler_of_step
+from samirage.optim.checkpoint import load_state, saved_state
+from samirage.optim.distributed import LocalPass, resharding_of
+from samirage.optim.passes import Passes
+from samirage.optim.policy_part import PolicyPart
+from samirage.optim.shards import run_shards
+from samirage.optim.side_effects import ForwardWatcher, SideEffects
+from samirage.optim.step_state import NO_GRADIENT_OF_PASS_2, NO_PASS_2, Phase
+from samirage.optim.variant_state import VariantInUse
+from samirage.optim.wrapper import Wrapper
+from samirage.sam import AbstractGuard, AbstractVariant, Schedule, Variant, WarmStart, variant_of
 
-_OPTIONS = (*PLAN, "model", "scope", "shards", "scaler", "replay_rng")
+_PLAN: Final = ("variant", "warm_start", "schedule", "guard", "every")
+_OPTIONS: Final = (*_PLAN, "model", "scope", "shards", "scaler", "replay_rng")
 
 
-class SAM(Planned):
+class SAM(Wrapper):
     """Sharpness-Aware Minimization around any optimizer: it steps from `x` with the gradient taken at `x⁺`.
 
     `x⁺ = x + e`, where `e` follows from the gradient `g` at `x` and the radius `rho`, one norm over all parameters:
@@ -64,8 +44,8 @@ class SAM(Planned):
     | `"asam"` | `rho·x²∘g/‖x∘g‖` (elementwise) |
     | `"unnormalized"` | `rho·g` |
 
-    Three variants have options and are given as objects: `samirage.sam.ASAM` (the paper's `eta` and treatment of
-    biases), `GSAM` and `LookSAM`; the last two perturb like `"sam"`, and follow another direction than `g⁺`.
+    Others are given as objects: those in `samirage.sam.variants`, such as `ASAM` (the paper's `eta` and treatment of
+    biases), `GSAM` and `LookSAM`, which follow another direction than `g⁺`, or an `AbstractVariant` of your own.
 
     The base optimizer then takes its own step, from `x`, with `g⁺ = grad f(x⁺)` in place of `g`. The two objects share
     `param_groups`, `state` and `defaults`, and a learning-rate scheduler may be built on either. `rho` is an entry of
@@ -94,8 +74,8 @@ class SAM(Planned):
         base: The optimizer that steps, an instance; it must be able to step without a closure.
         rho: Radius of the perturbation, finite and at least 0, in the units of the parameters (for `"asam"` relative
             to them, for `"unnormalized"` per unit of gradient). A group of `base` with an entry `"rho"` keeps it.
-        variant: `"sam"`, `"asam"` (arXiv 2102.11600), `"unnormalized"` (arXiv 2206.06232), or an instance of `ASAM`,
-            `GSAM` or `LookSAM`.
+        variant: `"sam"`, `"asam"` (arXiv 2102.11600), `"unnormalized"` (arXiv 2206.06232), or an instance of an
+            `AbstractVariant`.
         model: The model that is trained, as the loop calls it. With it, pass 2 leaves no trace in its buffers, such as
             batch-norm statistics, which are those of one plain forward pass.
         warm_start: First steps that follow the plain gradient, as `WarmStart(steps=…)`; with a criterion, one number
@@ -114,10 +94,10 @@ class SAM(Planned):
             the means over the shards.
         every: Perturb in one of so many steps, at least 1; the others take one pass.
         scaler: The `torch.amp.GradScaler` that scales the loss. `scaler.step(optimizer)` works without it; it is
-            needed for `optimizer.step(closure)` or `scaler.step(optimizer, closure)` with a scaled loss, for the
-            variant `"unnormalized"`, and for figures in the loss's own units where `scaler.unscale_` is called. Call
-            `scaler.update()` after each step as usual: an overflow in either pass skips the step and lowers the scale
-            once.
+            needed for `optimizer.step(closure)` or `scaler.step(optimizer, closure)` with a scaled loss, for variants
+            that depend on the length of the gradient (`"unnormalized"`), and for figures in the loss's own units where
+            `scaler.unscale_` is called. Call `scaler.update()` after each step as usual: an overflow in either pass
+            skips the step and lowers the scale once.
         replay_rng: Whether pass 2 sees the random numbers of pass 1 again, so that dropout masks are equal, and leaves
             the generators as after one pass. Without a closure this needs `model`.
 
@@ -140,19 +120,21 @@ class SAM(Planned):
         True
     """
 
-    # Tells GradScaler.step to call step() in any case, with `grad_scale` and `found_inf` set; see loss_scale.py.
+    # Tells GradScaler.step to call step() in any case, with `grad_scale` and `found_inf` set; see amp.py.
     _step_supports_amp_scaling = True
+
+    warm_start, schedule, guard, every = PolicyPart(), PolicyPart(), PolicyPart(), PolicyPart()
 
     def __init__(
         self,
         base: Optimizer,
         *,
         rho: float = 0.05,
-        variant: Variant | VariantOptions = "sam",
+        variant: Variant | AbstractVariant = "sam",
         model: nn.Module | None = None,
         warm_start: WarmStart | None = None,
         schedule: Schedule | None = None,
-        guard: Guard | None = None,
+        guard: AbstractGuard | None = None,
         scope: Scope = "global",
         shards: int = 1,
         every: int = 1,
@@ -161,235 +143,237 @@ class SAM(Planned):
     ) -> None:
         self.variant = checked_variant(variant, scope=scope, shards=shards, every=every)
         self.model = checked_instance(model, "model", nn.Module, "the module that is trained")
-        self.warm_start = checked_warm_start(warm_start)
-        self.schedule = checked_schedule(schedule, self.warm_start)
-        self.guard = checked_guard(guard, scope=scope)
+        self.warm_start, self.schedule, self.guard, self.every = warm_start, schedule, guard, every
+        checked_policy(warm_start, schedule, guard, every, scope=scope)
         self.scope: Scope = checked_scope(scope, self.model, shards)
         self.shards = shards
-        self.every = checked_every(every)
         self.scaler = checked_instance(scaler, "scaler", GradScaler, 'such as torch.amp.GradScaler("cuda")')
         self.replay_rng = replay_rng
         super().__init__(base, rho)
         self._set_up()
 
     def _set_up(self) -> None:
-        self._loss_scale = LossScale(self, self.scaler)
+        """Build the collaborators; None for what is off."""
+        model, scaler = self.model, self.scaler
         # Shards in one process are local too, and there the model may be any: it has no ranks to synchronise.
-        ranks = self.scope == "local" and isinstance(self.model, DistributedDataParallel)
-        self._local_pass = LocalPass(self.model if ranks else None)
-        self._rounding_alarm = RoundingAlarm()
-        self._direction = direction_of(self.variant)
-        self._restraint = Restraint(self.guard, self.warm_start)
-        self._operators = Operators(self.variant, self, self.model)
-        self._enter_rest()
-        if self.model is not None and (self.replay_rng or self.scope == "local"):
-            self.model.register_forward_pre_hook(ForwardWatcher(self._before_forward))
+        over_ranks = self.scope == "local" and isinstance(model, DistributedDataParallel)
+        self._passes = Passes(
+            optimizer=self,
+            base=self.base,
+            now=self._now,
+            variant=VariantInUse(variant_of(self.variant), self.base, model),
+            policy=checked_policy(self.warm_start, self.schedule, self.guard, self.every, scope=self.scope),
+            side_effects=SideEffects(model, self.replay_rng) if self.replay_rng or model is not None else None,
+            given_scale=GivenScaler(self, scaler) if scaler is not None and scaler.is_enabled() else None,
+            resharding=resharding_of(model),
+            local_pass=LocalPass(model) if over_ranks and model is not None else None,
+        )
+        if model is not None and (self.replay_rng or self.scope == "local"):
+            model.register_forward_pre_hook(ForwardWatcher(self._passes.before_forward))
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in (*PLAN, "scope", "shards"))
+        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in (*_PLAN, "scope", "shards"))
         return f"SAM({options}, base={self.base!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        self._require_unperturbed("pickling or copying")
+        self._now.require_unperturbed("pickling or copying")
         options = {name: getattr(self, name) for name in ("base", *_OPTIONS)}
-        noted = {"steps": self._notes.steps, "record": self._notes.record}
-        return {**options, "noted": noted, "restraint": self._restraint.save()}
+        return {**options, "now": self._now.save(), "own": self._own_state()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        restraint, noted = state.pop("restraint"), state.pop("noted")
-        self.__dict__.update(state)
-        self._notes.__dict__.update(noted)
+        now, own = state.pop("now"), state.pop("own")
+        for name, value in state.items():
+            setattr(self, name, value)
         self._set_up()
-        self._restraint.load(restraint)
+        self._load_own_state(own)
+        self._now.load(now)
         super().__setstate__({})
 
-    # The parts of a step; the calls of TwoPass put them in order.
+    @property
+    def two_pass(self) -> bool:
+        """Whether the coming step perturbs the weights; if not, an explicit loop may skip its second pass.
 
-    def _before_closure(self, two_pass: bool) -> None:
-        self._loss_scale.require_fresh(closure=True)
-        if self.replay_rng and two_pass:
-            self._notes.random_before = random_state(self._devices())
+        Example:
+            >>> w = torch.ones(1, requires_grad=True)
+            >>> optimizer = SAM(torch.optim.SGD([w], lr=0.1), warm_start=WarmStart(steps=1))
+            >>> for _ in range(2):
+            ...     optimizer.zero_grad()
+            ...     w.square().sum().backward()
+            ...     if optimizer.two_pass:
+            ...         with optimizer.perturbed():
+            ...             w.square().sum().backward()
+            ...     optimizer.step()
+            ...     print(optimizer.record.perturbed)
+            False
+            True
+        """
+        return self._passes.plan().two_pass
 
-    def _before_forward(self) -> None:
-        """Remember the random numbers of each forward pass at `x`, and give them to the same one at `x⁺`."""
-        if self._notes.phase is Phase.AT_REST:
-            self._local_pass.begin(self.two_pass)
-        if self._notes.in_closure or not self.replay_rng:  # a closure is replayed as a whole
-            return
-        if self._notes.phase is Phase.AT_REST and self.two_pass:
-            self._notes.random_forwards.append(random_state(self._devices()))
-        elif self._notes.phase is Phase.PERTURBED and self._notes.random_forwards:
-            set_random_state(self._notes.random_forwards.popleft())
-            self._notes.replayed = True
+    def step(self, closure: Callable[..., Any] | None = None) -> Any:
+        """Make a step: both passes with a closure; without one, the base optimizer's step on the perturbed gradient.
 
-    def _depart(self, drop_grads: bool, two_pass: bool) -> bool:
-        if not self._notes.in_closure:
-            self._loss_scale.require_fresh(closure=False)
-            self._restraint.require_no_retries()
-        excursion = None
-        if two_pass:
-            params = self._params_with_grad()
-            inverse = self._loss_scale.inverse()
-            excursion = excursion_of(
-                params,
-                self._radii(params),
-                perturbation_of(self.variant),
-                inverse,
-                factor=self._restraint.factor(params[0].device),
-                operators=self._operators.of(params),
-                keep_grads=self._direction is not None or self._restraint.needs_grads(self._notes.steps),
-            )
-            excursion.finite = self._local_pass.everywhere(excursion.finite)
-            if is_at_hand(excursion.finite) and not excursion.finite:
-                self._notes.bad_grad_norm = excursion.grad_norm
-                if self._notes.in_closure:  # there will be no pass 2; the scaler shall find these gradients
-                    return False
-            if not self._notes.retries:
-                self._show_gradient(inverse)
-        self._local_pass.end()
-        if drop_grads:
-            self._drop_grads()
-        if self.model is not None:
-            self._notes.buffers = Buffers(self.model)
-        if self.replay_rng:
-            self._notes.random_after = random_state(self._devices())
-            if self._notes.random_before is not None:
-                set_random_state(self._notes.random_before)
-                self._notes.replayed = True
-        if excursion is not None and self._notes.bad_grad_norm is None:
-            self._notes.excursion = excursion  # before the weights move, so that the way back is known
-            excursion.go(seed=self._notes.steps)
-            reshard(self.model)
-        return self._notes.excursion is not None
+        Args:
+            closure: Zeroes the gradients, runs forward and backward, and returns the loss; called twice, or once when
+                the step takes one pass. None after `perturbed()`, or when the step takes one pass. With `shards`, it
+                takes the number of the shard, is called so for each of them, and returns the loss of the shard.
 
-    def _come_back(self, loss: Any, loss_plus: Any) -> StepRecord:
-        if self._notes.bad_grad_norm is not None:
-            # Where each rank has a gradient of its own, this rank's may be finite.
-            bad = torch.ones_like(self._notes.bad_grad_norm, dtype=torch.bool)
-            record = replace(self._record_of_one_pass(loss, self._notes.bad_grad_norm), skipped=bad)
-            if not self._notes.in_closure:
-                spoil(self._params_with_grad(), bad)
-        elif self._notes.excursion is None:
-            record = self._plain_record(loss)
-        elif isinstance(self._notes.excursion, PlainExcursion):
-            late = self._notes.excursion.come_back(self._params(), loss=loss, loss_plus=loss_plus)
-            if self._notes.excursion.kept is None:
-                record = late_record(step=self._notes.steps, skipped=not late.finite, figures=late.compute)
-            else:
-                figures = late.compute()
-                followed = self._redirect(self._notes.excursion, figures)
-                record = self._make_record(figures, figures.grad_plus_norm, followed=followed)
+        Returns:
+            What the closure returned at `x` (with `shards`, the mean of that); None without a closure.
+
+        Raises:
+            RuntimeError: If the weights are at `x⁺`, or the perturbed pass is missing or not yet used.
+        """
+        if (
+            self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or optimizer._global_optimizer_pre_hooks
+            or optimizer._global_optimizer_post_hooks
+            or torch.compiler.is_compiling()  # which knows torch's wrapper, but not how to look for a profiler
+            or torch._C._autograd._profiler_enabled()
+        ):
+            return self._watched_step(closure)
+        return self._unwatched_step(closure)
+
+    step.hooked = True  # type: ignore[attr-defined]  # torch shall not wrap it, which takes time
+
+    def _unwatched_step(self, closure: Callable[..., Any] | None) -> Any:
+        try:
+            with torch.no_grad():
+                self._now.require_step_due(closure=closure is not None)
+                return self._step_without_closure() if closure is None else self._step_with(closure)
+        except BaseException:
+            forget_scaler_of_step(self)
+            raise
+
+    # What torch makes of any optimizer's step: it calls hooks, and is seen by torch.profiler.
+    _watched_step = Optimizer.profile_hook_step(_unwatched_step)
+
+    def _step_with(self, closure: Callable[..., Any]) -> Any:
+        now, passes = self._now, self._passes
+        now.in_closure = True
+        try:
+            pending, loss = passes.run(closure) if self.shards == 1 else run_shards(passes, closure, self.shards)
+            passes.complete(pending)
+        except BaseException:
+            self.restore()
+            passes.end_pass()
+            raise
+        finally:
+            now.in_closure = False
+        return loss
+
+    def _step_without_closure(self) -> None:
+        now, passes = self._now, self._passes
+        if now.phase is Phase.RETURNED:
+            assert now.waiting is not None
+            if not passes.has_grads():
+                passes.end_pass()
+                raise RuntimeError(NO_GRADIENT_OF_PASS_2)
+            passes.complete(now.waiting)
+        elif not self.two_pass:
+            passes.complete(passes.plain_record(None))
+        elif passes.has_grads() and not any(bool(p.grad.any()) for p in passes.params_with_grad()):
+            # So does torch.distributed.checkpoint call an optimizer, with learning rate 0, to give it its state. A
+            # zero gradient perturbs by zero; this is no step of the training, and does not count as one.
+            passes.create_state()
         else:
-            like = self._notes.excursion.grad_norm
-            figures = self._notes.excursion.come_back(
-                self._params(),
-                loss=as_scalar(loss, like),
-                loss_plus=as_scalar(loss_plus, like),
-                inverse_scale=self._loss_scale.inverse(),
-            )
-            followed = self._redirect(self._notes.excursion, figures)
-            alignment = self._notes.excursion.alignment
-            record = self._make_record(figures, figures.grad_plus_norm, followed=followed, alignment=alignment)
-            if not is_at_hand(like):
-                bad = ~self._notes.excursion.finite
-                record = replace(record, skipped=record.skipped | bad)
-                if not self._notes.in_closure:
-                    spoil(self._params_with_grad(), bad)
-            if alignment is not None and not torch.compiler.is_compiling():
-                self._rounding_alarm.look(self._notes.steps, record.radius, alignment)
-        self._retreat()
-        return record
+            raise RuntimeError(NO_PASS_2)
 
-    def _redirect(self, excursion: Excursion | PlainExcursion, figures: StepFigures) -> Tensor:
-        """Turn `.grad` from `g⁺` into what the variant follows, or back into `g`; tell whether `g⁺` is followed."""
-        followed = self._restraint.follows(self._notes.steps, figures)
-        if excursion.kept is not None:
-            params, grads, grads_plus = excursion.kept
-            if self._direction is not None:
-                self._direction.after_pass_2(params, grads, grads_plus)
-            if self._restraint.needs_grads(self._notes.steps):
-                hold_back(followed, params, grads)
-        return followed
+    @contextmanager
+    def perturbed(self) -> Iterator[None]:
+        """Hold the weights at `x⁺` inside a `with` block, and bring them back to `x` at its end, whatever happens.
 
-    def _tries_again(self, record: StepRecord) -> bool:
-        again = record.perturbed and self._restraint.tries_again(self._notes.steps, self._notes.retries, record)
-        self._notes.retries += again
-        return again
+        Enter it after the first `backward()`, run the second forward and backward inside, and call `step()` after it.
+        The gradients of the first pass are dropped from `.grad` at the entry. When the step takes one pass (see
+        `two_pass`), the weights stay at `x`.
 
-    def _retreat(self) -> None:
-        if self._notes.excursion is not None:
-            self._notes.excursion.restore()
-            reshard(self.model)
-        if self._notes.buffers is not None:
-            self._notes.buffers.restore()
-        if self._notes.replayed and self._notes.random_after is not None:
-            set_random_state(self._notes.random_after)
+        Yields:
+            Nothing.
 
-    def _rest(self) -> None:
-        notes = self._notes
-        notes.excursion = notes.bad_grad_norm = notes.buffers = notes.random_before = notes.random_after = None
-        notes.random_forwards.clear()
-        notes.replayed, notes.retries = False, 0
-        self._local_pass.end()
+        Raises:
+            RuntimeError: If the weights are perturbed already, a perturbed pass still waits for its `step()`, or no
+                parameter has a gradient.
 
-    def _step_failed(self) -> None:
-        self._loss_scale.forget()
+        Example:
+            >>> from samirage import SAM
+            >>> w = torch.tensor([2.0], requires_grad=True)
+            >>> optimizer = SAM(torch.optim.SGD([w], lr=0.5), rho=1.0)
+            >>> (w.square().sum() / 2).backward()
+            >>> with optimizer.perturbed():
+            ...     print(w.item())
+            ...     (w.square().sum() / 2).backward()
+            3.0
+            >>> optimizer.step()
+            >>> w.item()
+            0.5
+        """
+        self._passes.begin_pass_2("perturbed()", shards=self.shards, drop_grads=True)
+        try:
+            yield
+        except BaseException:
+            self.restore()
+            raise
+        self._passes.end_pass_2()
 
-    def _finish(self, record: StepRecord) -> None:
-        late = None
-        if self._loss_scale.is_known:
-            if record.perturbed and self.scaler is None and not self._notes.in_closure:
-                late = self._loss_scale.inverse()
-                record = record if late is None else unscaled_late(record, late, self.variant)
-            overflow = self._loss_scale.overflow(closure=self._notes.in_closure)
-            if overflow is not None:
-                record = replace(record, skipped=record.skipped | overflow)
-            self._loss_scale.unscale()
-            self._loss_scale.report_overflow(record.skipped)
-        if record.perturbed and self._restraint.is_at_work:
-            self._restraint.after(self._notes.steps, record)
-            record = replace(record, rejections=self._restraint.counters(record.grad_norm)[0])
-        self._show_step(record, late)
-        if not self._follow(record) and hasattr(self.base.step, "_wrapped_by_lr_sched"):
-            # A scheduler on the base optimizer would warn that it runs before the first step.
-            self.base._opt_called = True  # type: ignore[attr-defined]
-        self._notes.steps += 1
-        self._remember(record)
+    def first_step(self, zero_grad: bool = False) -> None:
+        """Move the weights to `x⁺`, after the first `backward()`.
 
-    def _follow(self, record: StepRecord) -> bool:
-        """Let the base optimizer step along the variant's direction, unless it is skipped; tell whether it stepped."""
-        step_base = partial(step_unless, record.skipped, self.base, may_wait=self._loss_scale.is_known)
-        if self._direction is None:
-            return step_base()
-        params = self._params_with_grad()
-        if not record.perturbed and not self.two_pass and self._is_on():
-            self._direction.before_plain_step(params, self.state)
-        stepped = step_base()
-        if stepped:
-            self._direction.after_step(params, self.state, perturbed=record.perturbed)
-        return stepped
+        Args:
+            zero_grad: Whether to drop the gradients. If not, drop them yourself before the second `backward()`, which
+                would otherwise add to them.
 
-    def _create_state(self) -> None:
-        self.base.step()
-        if self._direction is not None:
-            self._direction.after_step(self._params_with_grad(), self.state, perturbed=False)
+        Raises:
+            RuntimeError: If the weights are perturbed already, a perturbed pass still waits for its `step()`, or no
+                parameter has a gradient.
+        """
+        self._passes.begin_pass_2("first_step()", shards=self.shards, drop_grads=zero_grad)
 
-    def _plain_record(self, loss: Any) -> StepRecord:
-        grad_norm = gradient_norm(self._params())
-        inverse = self._loss_scale.inverse()
-        return self._record_of_one_pass(loss, grad_norm if inverse is None else grad_norm * inverse.to(grad_norm))
+    def second_step(self, zero_grad: bool = False) -> None:
+        """Move the weights back to `x` and let the base optimizer step, after the second `backward()`.
 
-    def _record_of_one_pass(self, loss: Any, grad_norm: Tensor) -> StepRecord:
-        figures = plain_figures(loss=as_scalar(loss, grad_norm), grad_norm=grad_norm)
-        return self._make_record(figures, grad_norm, followed=None)
+        Args:
+            zero_grad: Whether to drop the gradients afterwards.
 
-    def _make_record(
-        self, figures: StepFigures, decisive: Tensor, *, followed: Tensor | None, alignment: Tensor | None = None
-    ) -> StepRecord:
-        step, counters = self._notes.steps, self._restraint.counters(decisive)
-        return make_record(
-            figures, step=step, decisive=decisive, counters=counters, followed=followed, alignment=alignment
-        )
+        Raises:
+            RuntimeError: If there was no `first_step()`, or no gradient since.
+        """
+        self._now.require_first_step()
+        self._passes.end_pass_2()
+        self.step()  # through the attribute, for learning-rate schedulers count the steps there
+        if zero_grad:
+            self.zero_grad()
 
-    def _devices(self) -> set[torch.device]:
-        return {p.device for p in self._params()}
+    def restore(self) -> None:
+        """Give the step up: bring the weights back to `x`, bit for bit, and drop all gradients; harmless at `x`.
+
+        `step(closure)` and `perturbed()` do this by themselves when an exception passes through them. Between
+        `first_step()` and `second_step()` only the caller can.
+        """
+        self._passes.abort()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients, and with them a perturbed pass that still waits for its `step()`.
+
+        Args:
+            set_to_none: Whether to set them to None, or to zero in place.
+        """
+        now, passes = self._now, self._passes
+        at_rest = now.phase is Phase.AT_REST and not now.in_closure
+        drops_a_pass = at_rest and not now.old_grads and passes.has_grads()
+        now.old_grads, now.zeroed = False, True
+        if set_to_none and type(self.base).zero_grad is Optimizer.zero_grad and not torch.compiler.is_compiling():
+            passes.drop_grads()  # what that does, many times faster
+        else:
+            super().zero_grad(set_to_none=set_to_none)
+        if drops_a_pass or now.phase is Phase.RETURNED:
+            passes.end_pass()
+
+    def _own_state(self) -> dict[str, Any]:
+        return saved_state(self._passes, self._plan())
+
+    def _load_own_state(self, own: dict[str, Any]) -> None:
+        load_state(self._passes, own, self._plan())
+
+    def _plan(self) -> str:
+        """Say which steps perturb and how, in words that are the same in every run: without addresses."""
+        return re.sub(" at 0x[0-9a-fA-F]+", "", ", ".join(f"{name}={getattr(self, name)!r}" for name in _PLAN))

@@ -2,14 +2,19 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from samirage.optim.record import StepRecord
+from samirage.optim.record import PendingRecord
+from samirage.sam import StepFigures
+from samirage.sam.reductions import can_read_without_sync
+
+if TYPE_CHECKING:
+    from samirage.optim.passes import Passes
 
 
 def closures_of_shards(closure: Callable[..., Any], shards: int) -> list[Callable[[], Any]]:
@@ -60,7 +65,34 @@ class MeanOfShards:
             p.grad = mean
 
 
-def mean_record(records: Sequence[StepRecord]) -> StepRecord:
+def run_shards(passes: "Passes", closure: Callable[..., Any], shards: int) -> tuple[PendingRecord, Any]:
+    """Run both passes of a step for each shard, and leave the mean of the gradients in `.grad`.
+
+    Args:
+        passes: The passes of a step.
+        closure: Takes the number of the shard, from 0.
+        shards: Number of shards.
+
+    Returns:
+        The record so far, of means, and the mean of what the closure returned at `x`.
+    """
+    mean = MeanOfShards(shards)
+    records: list[PendingRecord] = []
+    losses: list[Any] = []
+    for one in closures_of_shards(closure, shards):
+        pending, loss = passes.run(one)
+        passes.end_pass()
+        records.append(pending)
+        losses.append(loss)
+        if can_read_without_sync(pending.skipped) and pending.skipped:
+            break
+        mean.take(passes.params())
+    else:
+        mean.give()
+    return mean_record(records), mean_loss(losses)
+
+
+def mean_record(records: Sequence[PendingRecord]) -> PendingRecord:
     """Return the record of a step over shards: the mean of each figure; skipped if any shard is.
 
     Args:
@@ -71,11 +103,17 @@ def mean_record(records: Sequence[StepRecord]) -> StepRecord:
     """
     if len(records) == 1:
         return records[0]
-    tensors = {f.name: [getattr(r, f.name) for r in records] for f in fields(StepRecord)}
-    skipped, followed = torch.stack(tensors.pop("skipped")).any(), torch.stack(tensors.pop("followed")).all()
-    figures = {name: parts for name, parts in tensors.items() if _is_figure(parts[0])}
-    means: dict[str, Any] = {name: torch.stack(parts).mean(0) for name, parts in figures.items()}
-    return replace(records[0], **means, skipped=skipped, followed=followed)
+    parts = [vars(pending.known_figures()) for pending in records]
+    means = {name: torch.stack([part[name] for part in parts]).mean(0) for name in parts[0]}
+    judged = [pending.followed for pending in records if pending.followed is not None]
+    aligned = [pending.alignment for pending in records if pending.alignment is not None]
+    return replace(
+        records[0],
+        figures=StepFigures(**means),
+        skipped=torch.stack([pending.skipped for pending in records]).any(),
+        followed=torch.stack(judged).all() if judged else None,
+        alignment=torch.stack(aligned).mean(0) if aligned else None,
+    )
 
 
 def mean_loss(losses: Sequence[Any]) -> Any:
@@ -83,7 +121,3 @@ def mean_loss(losses: Sequence[Any]) -> Any:
     if len(losses) == 1:
         return losses[0]
     return None if any(loss is None for loss in losses) else sum(losses) / len(losses)
-
-
-def _is_figure(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()

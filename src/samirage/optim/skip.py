@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from samirage.optim.ranks import local
-from samirage.sam.host import is_at_hand
+from samirage.optim.distributed import local
+from samirage.optim.record import NO
+from samirage.sam.reductions import can_read_without_sync
 
 
 def drops_by_itself(base: Optimizer) -> bool:
@@ -50,7 +51,7 @@ def step_unless(bad: Tensor, base: Optimizer, *, may_wait: bool) -> bool:
         >>> step_unless(torch.tensor(True), torch.optim.SGD([w], lr=0.1), may_wait=False)
         False
     """
-    if is_at_hand(bad) or (may_wait and not drops_by_itself(base)):
+    if bad is NO or can_read_without_sync(bad) or (may_wait and not drops_by_itself(base)):
         if bad:
             return False
         base.step()
@@ -82,7 +83,7 @@ def _step_fused(bad: Tensor, base: Optimizer) -> None:
                 part.masked_fill_(bad.to(part.device, non_blocking=True), 0.0)
 
 
-def spoil(params: Sequence[Tensor], bad: Tensor) -> None:
+def poison_gradients(params: Sequence[Tensor], bad: Tensor) -> None:
     """Make pass 2's gradients as unusable as pass 1's, so that a scaler that comes later finds the overflow.
 
     Args:

@@ -6,9 +6,12 @@ from typing import Any, Self
 
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from samirage.optim._validate import checked_base, checked_rho
-from samirage.optim.notes import Notes
+from samirage.optim.observers import Observer
+from samirage.optim.record import History, StepRecord
+from samirage.optim.step_state import StepState
 
 
 class Wrapper(Optimizer, ABC):
@@ -23,12 +26,12 @@ class Wrapper(Optimizer, ABC):
     """
 
     base: Optimizer
-    _notes: Notes
+    _now: StepState
 
     def __new__(cls, *_args: Any, **_options: Any) -> Self:
-        """Give every object its notes, also one that is being copied or unpickled."""
+        """Give every object its step state, also one that is being copied or unpickled."""
         self = super().__new__(cls)
-        self._notes = Notes()
+        self._now = StepState()
         return self
 
     def __init__(self, base: Optimizer, rho: float) -> None:
@@ -46,10 +49,6 @@ class Wrapper(Optimizer, ABC):
         base.defaults["rho"] = rho  # groups added later get it, whichever of the two objects they are added to
         # Optimizer.__init__ would add the groups a second time; this sets up the hooks and the profiling of step().
         super().__setstate__({})
-
-    @abstractmethod
-    def _require_unperturbed(self, call: str) -> None:
-        """Raise a RuntimeError that names the call if the weights are not at `x`."""
 
     @abstractmethod
     def _own_state(self) -> dict[str, Any]:
@@ -88,6 +87,34 @@ class Wrapper(Optimizer, ABC):
     def defaults(self, defaults: dict[str, Any]) -> None:
         self.base.defaults = defaults
 
+    @property
+    def record(self) -> StepRecord | None:
+        """The figures of the last step, or None before the first."""
+        return self._now.record()
+
+    @property
+    def history(self) -> History:
+        """The records of the first and of the last steps since the optimizer was made or loaded a state."""
+        return self._now.history
+
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """The registered observers, in order."""
+        return tuple(self._now.observers.values())
+
+    def register_observer(self, observer: Observer) -> RemovableHandle:
+        """Let an observer look at every step from now on; observers are not saved or copied with the optimizer.
+
+        Args:
+            observer: The observer.
+
+        Returns:
+            A handle with a method `remove()`.
+        """
+        handle = RemovableHandle(self._now.observers)
+        self._now.observers[handle.id] = observer
+        return handle
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients.
 
@@ -123,7 +150,7 @@ class Wrapper(Optimizer, ABC):
         Raises:
             RuntimeError: If the weights are at `x⁺`.
         """
-        self._require_unperturbed("state_dict()")
+        self._now.require_unperturbed("state_dict()")
         for pre_hook in self._optimizer_state_dict_pre_hooks.values():
             pre_hook(self)
         state_dict = self.base.state_dict()
@@ -144,7 +171,7 @@ class Wrapper(Optimizer, ABC):
             RuntimeError: If the weights are at `x⁺`.
             ValueError: If this is not an optimizer's state, or does not fit the parameter groups.
         """
-        self._require_unperturbed("load_state_dict()")
+        self._now.require_unperturbed("load_state_dict()")
         if not (isinstance(state_dict, dict) and {"state", "param_groups"} <= state_dict.keys()):
             got = f"the keys {list(state_dict)}" if isinstance(state_dict, dict) else type(state_dict).__name__
             raise ValueError(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from samirage.sam import Status, Variant
+from samirage.sam import AbstractVariant, Status, Variant
 
 
 @dataclass(frozen=True)
@@ -14,14 +14,14 @@ class Settings:
     Attributes:
         rho: Perturbation radius.
         lr: Learning rate, or None for small steps.
-        variant: `"sam"`, `"asam"` or `"unnormalized"`.
+        variant: The variant, a name or an object.
         momentum: Coefficient of the heavy ball.
         weight_decay: Coefficient of the coupled weight decay.
     """
 
     rho: float
     lr: float | None
-    variant: Variant
+    variant: Variant | AbstractVariant
     momentum: float
     weight_decay: float
 

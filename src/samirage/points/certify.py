@@ -35,8 +35,9 @@ from samirage.points.equation import (
 from samirage.points.spectrum import Spectrum
 from samirage.points.verdict import DEGENERATE, HALLUCINATED, critical_kind, decide
 from samirage.points.zero_modes import follow, matrix_modes, settled
-from samirage.sam import VARIANTS, Jacobian, Status, Variant, displacement
+from samirage.sam import AbstractVariant, Jacobian, Status, Variant, displacement, variant_of
 from samirage.sam.map import VectorMap
+from samirage.sam.variants import variant_of_map
 
 _MATRIX_FREE_TOLERANCE: Final = 1e-4  # which iterations reach in a few dozen products, even within a cluster
 _UNPOLISHED: Final = 10  # times ‖d‖/‖g‖: how far, relatively, eigenvalues are from those at the very point of rest
@@ -51,7 +52,7 @@ def certify(
     rho: float,
     lr: float | None = None,
     *,
-    variant: Variant = "sam",
+    variant: Variant | AbstractVariant = "sam",
     momentum: float = 0.0,
     weight_decay: float = 0.0,
     max_shift_ratio: float = 1e-3,
@@ -72,7 +73,7 @@ def certify(
         x: The point, shape (d,), float32 or float64.
         rho: Perturbation radius, above 0.
         lr: Learning rate, above 0; by default, attraction is that of small enough steps.
-        variant: `"sam"`, `"asam"` or `"unnormalized"`.
+        variant: `"sam"`, `"asam"`, `"unnormalized"`, or an object that remembers nothing and follows `g⁺`.
         momentum: Coefficient of the heavy ball, from 0 to below 1.
         weight_decay: Coefficient of the coupled weight decay, at least 0.
         max_shift_ratio: Largest `‖d‖/‖g‖` at which the point counts as resting, above 0.
@@ -163,8 +164,7 @@ def certify(
 def _check_settings(settings: Settings, max_shift_ratio: float, tolerance: float | None) -> None:
     if settings.lr is not None and not (math.isfinite(settings.lr) and settings.lr > 0):
         raise ValueError(f"lr must be None or a finite number above 0; got {settings.lr!r}")
-    if settings.variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {', '.join(map(repr, VARIANTS))}; got {settings.variant!r}")
+    variant_of_map(settings.variant)
     if not 0 <= settings.momentum < 1:
         raise ValueError(f"momentum must be at least 0 and below 1; got {settings.momentum!r}")
     if not (math.isfinite(settings.weight_decay) and settings.weight_decay >= 0):
@@ -195,7 +195,7 @@ def _from_matrices(jacobian: Jacobian, hessian: Tensor, hessian_plus: Tensor) ->
     size = torch.linalg.matrix_norm(m)
     frame = torch.linalg.qr(torch.cat([(grad / grad.norm())[:, None], identity], 1)).Q[:, 1:]
     tangent = torch.linalg.eigvalsh(frame.mT @ h @ frame)
-    if jacobian.variant == "sam":
+    if variant_of(jacobian.variant).is_radial:
         a = tangent * (jacobian.rho / float(torch.linalg.vector_norm(jacobian.grad))) + 1
     else:
         a = dense_spectrum(rows.perturbed(identity).mT).values
@@ -257,7 +257,7 @@ def _judged(
 ) -> tuple[Status, Stability, float]:
     """Name the point and decide on attraction; where there is a closer certificate, by what that says."""
     variant, weight_decay = settings.variant, settings.weight_decay
-    length = radius if variant != "unnormalized" else float(torch.linalg.vector_norm(point.x)) or 1.0
+    length = float(torch.linalg.vector_norm(point.x)) or 1.0 if variant_of(variant).is_constant_multiple else radius
     largest = max(map(abs, curvature.hessian + curvature.hessian_plus))
     degenerate = False
     if point.grad_norm <= _STATIONARY * length * largest:

@@ -18,7 +18,7 @@ from samirage.points.spectrum import (
     symmetric_ends,
 )
 from samirage.points.zero_modes import Modes, product_modes
-from samirage.sam import Jacobian
+from samirage.sam import Jacobian, variant_of
 
 _LEADING, _LEFTMOST = 4, 2
 _PROBES: Final = 3  # random vectors that measure the asymmetry: to about 1/sqrt(3·d)
@@ -83,10 +83,11 @@ def iterative_curvature(jacobian: Jacobian, *, tolerance: float, seed: int) -> C
     tangent = symmetric_ends(
         lambda v: off(counted.here(off(v))) + inside * torch.dot(u, v) * u, begin, tolerance=tolerance
     )
-    if jacobian.variant == "sam":
+    rule = variant_of(jacobian.variant)
+    if rule.is_radial:
         a = _of_tangent(jacobian, tangent.values)
-    elif jacobian.variant == "unnormalized":
-        a = 1 + jacobian.rho * hessian.values
+    elif rule.is_constant_multiple:
+        a = 1 + rule.multiple(1.0, jacobian.rho) * hessian.values
     else:
         top, left = leading_spectrum(counted.own.perturbed, start, leading=1, leftmost=1, tolerance=tolerance)
         a = torch.cat([left.values[:1], top.values[:1]])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from samirage.landscape import Smooth, sam_jacobian
-from samirage.sam import Variant
+from samirage.sam import AbstractVariant, Variant
 from samirage.sam.map import Jacobian, VectorMap, displacement, update_vector
 
 DENSE_DIM: Final = 300
@@ -187,7 +187,9 @@ def stationary(f: Smooth, slope: Tensor | float = 0.0) -> Equation:
     return Equation(lambda x: f.grad(x) - slope, linearized)
 
 
-def at_rest(f: Smooth, rho: float, *, variant: Variant = "sam", weight_decay: float = 0.0) -> Equation:
+def at_rest(
+    f: Smooth, rho: float, *, variant: Variant | AbstractVariant = "sam", weight_decay: float = 0.0
+) -> Equation:
     """Return the equation of points at which SAM rests, `d(x) = g(x + e(x)) + weight_decay·x = 0`.
 
     Args:

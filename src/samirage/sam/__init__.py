@@ -18,7 +18,6 @@ Every function takes one parameter list, or, with `batched=True`, a stack of the
 leading dimension of S members (say, random seeds), nothing mixes between members, and scalars have shape (S,).
 """
 
-from samirage.sam.asam import ASAM
 from samirage.sam.edge import sam_edge
 from samirage.sam.figures import (
     StepFigures,
@@ -28,11 +27,7 @@ from samirage.sam.figures import (
     plain_figures,
     step_figures,
 )
-from samirage.sam.gsam import GSAM
-from samirage.sam.guard import Guard, GuardState
-from samirage.sam.jump import Jump, JumpState
 from samirage.sam.lanczos import extreme_eigenvalues, top_eigenvector
-from samirage.sam.looksam import LookSAM
 from samirage.sam.map import (
     Jacobian,
     displacement,
@@ -42,9 +37,12 @@ from samirage.sam.map import (
     surrogate,
     update_vector,
 )
-from samirage.sam.perturbation import VARIANTS, Perturbation, Variant, ascent_direction, dot, norm, perturb
-from samirage.sam.policy import WarmStart
-from samirage.sam.schedule import (
+from samirage.sam.perturbation import Perturbation, ascent_direction, perturb
+from samirage.sam.policies.driver import Plan, Policy, PolicyState, follow
+from samirage.sam.policies.guard import AbstractGuard, Decision, Guard, GuardState
+from samirage.sam.policies.lift import Lift
+from samirage.sam.policies.mix import Mix
+from samirage.sam.policies.schedule import (
     AbstractSchedule,
     Constant,
     Decay,
@@ -56,30 +54,51 @@ from samirage.sam.schedule import (
     factor_at,
     radius_factor,
 )
+from samirage.sam.policies.warm_start import WarmStart
+from samirage.sam.reductions import BATCHED, SINGLE, Reductions, dot, norm
 from samirage.sam.stability import max_stable_lr, multipliers
 from samirage.sam.status import Status
-from samirage.sam.variants import VariantOptions, perturbation_of
+from samirage.sam.variants import (
+    ASAM,
+    GSAM,
+    VARIANTS,
+    AbstractVariant,
+    LookSAM,
+    Variant,
+    VariantOptions,
+    perturbation_of,
+    variant_of,
+)
 from samirage.sam.window import CourseFigures, MotionFigures, MotionProducts, course_figures, motion_figures
 
 __all__ = [
     "ASAM",
+    "BATCHED",
     "GSAM",
+    "SINGLE",
     "VARIANTS",
+    "AbstractGuard",
     "AbstractSchedule",
+    "AbstractVariant",
     "Constant",
     "CourseFigures",
     "Decay",
+    "Decision",
     "Guard",
     "GuardState",
     "Jacobian",
-    "Jump",
-    "JumpState",
+    "Lift",
     "LookSAM",
+    "Mix",
     "MotionFigures",
     "MotionProducts",
     "Perturbation",
+    "Plan",
+    "Policy",
+    "PolicyState",
     "Product",
     "Ramp",
+    "Reductions",
     "Schedule",
     "Status",
     "StepFigures",
@@ -98,6 +117,7 @@ __all__ = [
     "extreme_eigenvalues",
     "factor_at",
     "figures_of_products",
+    "follow",
     "is_at_hallucinated_point",
     "max_stable_lr",
     "motion_figures",
@@ -113,4 +133,5 @@ __all__ = [
     "surrogate",
     "top_eigenvector",
     "update_vector",
+    "variant_of",
 ]

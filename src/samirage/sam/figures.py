@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from samirage.sam.perturbation import dot, norm
+from samirage.sam.reductions import BATCHED, SINGLE, Reductions
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ def step_figures(
     grads_plus: Sequence[Tensor],
     ascent: Sequence[Tensor] | None = None,
     batched: bool = False,
+    reduce: Reductions | None = None,
 ) -> StepFigures:
     """Compute the figures of a two-pass step.
 
@@ -67,6 +68,7 @@ def step_figures(
             (ASAM, radii that differ between tensors); by default the displacement serves, so that `g` need
             not be kept during pass 2.
         batched: Whether the first dimension of every tensor counts members, to be kept apart.
+        reduce: Sums over all tensors; by default over one list, or over members when `batched`.
 
     Returns:
         The figures.
@@ -79,12 +81,13 @@ def step_figures(
         >>> figures.shift_ratio.item(), figures.ascent_gain.item()
         (1.25, 1.125)
     """
-    grad_plus_norm = norm(grads_plus, batched=batched)
-    radius = norm(displacement, batched=batched)
+    if reduce is None:
+        reduce = BATCHED if batched else SINGLE
+    grad_plus_norm, radius = reduce.norm(grads_plus), reduce.norm(displacement)
     if ascent is None:
         ascent, ascent_norm = displacement, radius
     else:
-        ascent_norm = norm(ascent, batched=batched)
+        ascent_norm = reduce.norm(ascent)
     return figures_of_products(
         loss=loss,
         loss_plus=loss_plus,
@@ -93,7 +96,7 @@ def step_figures(
         grad_plus_norm=grad_plus_norm,
         radius=radius,
         ascent_norm=ascent_norm,
-        along=dot(ascent, grads_plus, batched=batched),
+        along=reduce.dot(ascent, grads_plus),
     )
 
 

@@ -1,7 +1,7 @@
 """The SAM map `T(x) = x − lr·d(x)` as a dynamical system, with the products of its Jacobian in closed form.
 
 The update `d(x) = g(x + e(x)) + weight_decay·x` takes the gradient at the perturbed point; `e` is the perturbation of
-`samirage.sam.perturbation`. With `A = I + De`, the derivative of `x⁺ = x + e(x)`,
+the variant, which must be a function of the point. With `A = I + De`, the derivative of `x⁺ = x + e(x)`,
 
 `Dd = M = H⁺·A + weight_decay·I`, `DT = I − lr·M`, and the true gradient of `f^SAM(x) = f(x + e(x))` is `Aᵀ·g⁺`.
 
@@ -23,34 +23,39 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from samirage.sam.perturbation import Variant, ascent_direction, norm, perturb
+from samirage.sam.perturbation import perturb
+from samirage.sam.variants import AbstractVariant, Variant, variant_of_map
 
 VectorMap = Callable[[Tensor], Tensor]
 
 
-def displacement(x: Tensor, grad: Tensor, rho: float, *, variant: Variant = "sam") -> Tensor:
+def displacement(x: Tensor, grad: Tensor, rho: float, *, variant: Variant | AbstractVariant = "sam") -> Tensor:
     """Return the perturbation `e`, for points given as vectors.
 
     Args:
         x: Points, shape (…, d).
         grad: `g` at these points, same shape.
         rho: Perturbation radius, at least 0.
-        variant: `"sam"`, `"asam"` or `"unnormalized"`.
+        variant: A name, or an object that remembers nothing and follows `g⁺`.
 
     Returns:
         `x⁺ − x`, same shape; 0 where `g = 0`.
+
+    Raises:
+        ValueError: If the variant is unknown, or its steps depend on more than the point.
 
     Example:
         >>> displacement(torch.zeros(2), torch.tensor([0.0, 7.0]), 0.5)
         tensor([0.0000, 0.5000])
     """
     rows = x.reshape(-1, x.shape[-1])
-    (e,) = perturb([rows], [grad.reshape(rows.shape)], rho, variant=variant, batched=True).displacement
+    rule = variant_of_map(variant)
+    (e,) = perturb([rows], [grad.reshape(rows.shape)], rho, variant=rule, batched=True).displacement
     return e.reshape(x.shape)
 
 
 def update_vector(
-    grad_fn: VectorMap, x: Tensor, *, rho: float, variant: Variant = "sam", weight_decay: float = 0.0
+    grad_fn: VectorMap, x: Tensor, *, rho: float, variant: Variant | AbstractVariant = "sam", weight_decay: float = 0.0
 ) -> Tensor:
     """Return the full update vector `d(x) = g(x + e(x)) + weight_decay·x`: two gradients.
 
@@ -58,7 +63,7 @@ def update_vector(
         grad_fn: Maps points (…, d) to gradients of that shape.
         x: Points, shape (…, d).
         rho: Perturbation radius, at least 0.
-        variant: `"sam"`, `"asam"` or `"unnormalized"`.
+        variant: A name, or an object that remembers nothing and follows `g⁺`.
         weight_decay: Coefficient of the coupled decay, at least 0.
 
     Returns:
@@ -78,7 +83,7 @@ def sam_map(
     *,
     rho: float,
     lr: float,
-    variant: Variant = "sam",
+    variant: Variant | AbstractVariant = "sam",
     weight_decay: float = 0.0,
     momentum: float = 0.0,
     previous: Tensor | None = None,
@@ -93,7 +98,7 @@ def sam_map(
         x: Points, shape (…, d).
         rho: Perturbation radius, at least 0.
         lr: Learning rate, above 0.
-        variant: `"sam"`, `"asam"` or `"unnormalized"`.
+        variant: A name, or an object that remembers nothing and follows `g⁺`.
         weight_decay: Coefficient of the coupled decay, at least 0.
         momentum: Coefficient of the heavy ball, from 0 to below 1.
         previous: The points one step before, same shape; by default they were the same (no velocity yet).
@@ -109,7 +114,9 @@ def sam_map(
     return following if previous is None else following + momentum * (x - previous)
 
 
-def surrogate(value_fn: VectorMap, grad_fn: VectorMap, x: Tensor, *, rho: float, variant: Variant = "sam") -> Tensor:
+def surrogate(
+    value_fn: VectorMap, grad_fn: VectorMap, x: Tensor, *, rho: float, variant: Variant | AbstractVariant = "sam"
+) -> Tensor:
     """Return `f^SAM(x) = f(x + e(x))`, which SAM's steps do not quite descend: they leave out a factor `Aᵀ`.
 
     Args:
@@ -117,7 +124,7 @@ def surrogate(value_fn: VectorMap, grad_fn: VectorMap, x: Tensor, *, rho: float,
         grad_fn: Maps points (…, d) to gradients of that shape.
         x: Points, shape (…, d).
         rho: Perturbation radius, at least 0.
-        variant: `"sam"`, `"asam"` or `"unnormalized"`.
+        variant: A name, or an object that remembers nothing and follows `g⁺`.
 
     Returns:
         Values, shape (…).
@@ -130,7 +137,7 @@ def surrogate(value_fn: VectorMap, grad_fn: VectorMap, x: Tensor, *, rho: float,
 
 
 def displacement_product(
-    x: Tensor, grad: Tensor, hvp: VectorMap, v: Tensor, rho: float, *, variant: Variant = "sam"
+    x: Tensor, grad: Tensor, hvp: VectorMap, v: Tensor, rho: float, *, variant: Variant | AbstractVariant = "sam"
 ) -> Tensor:
     """Return `De·v`, how the perturbation changes along `v`; the equations stand at the top of this module.
 
@@ -140,7 +147,7 @@ def displacement_product(
         hvp: Maps `v` of that shape to `H(x)·v`.
         v: Directions, same shape.
         rho: Perturbation radius, at least 0.
-        variant: `"sam"`, `"asam"` or `"unnormalized"`.
+        variant: A name, or an object that remembers nothing and follows `g⁺`.
 
     Returns:
         `De·v`, shape (…, d).
@@ -150,19 +157,11 @@ def displacement_product(
         >>> displacement_product(x, x, lambda v: v, v, rho=1.0)
         tensor([ 0.1280, -0.0960])
     """
-    if variant == "unnormalized":
-        return rho * hvp(v)
-    if variant == "sam":
-        u, size = _unit(grad)
-        return rho / size * _off(u, hvp(v))
-    # With h = x∘g and e = rho·x∘h/‖h‖: De·v = rho·(v∘h + x∘Q·(x∘Hv + g∘v))/‖h‖, Q = I − ĥ·ĥᵀ. That is the formula at
-    # the top, without its difference of large terms.
-    unit, size = _unit(x * grad)
-    return rho * (v * unit + x / size * _off(unit, x * hvp(v) + grad * v))
+    return variant_of_map(variant).displacement_product(x, grad, hvp(v), v, rho)
 
 
 def displacement_transpose_product(
-    x: Tensor, grad: Tensor, hvp: VectorMap, v: Tensor, rho: float, *, variant: Variant = "sam"
+    x: Tensor, grad: Tensor, hvp: VectorMap, v: Tensor, rho: float, *, variant: Variant | AbstractVariant = "sam"
 ) -> Tensor:
     """Return `Deᵀ·v`, at the same price and with the same arguments as `displacement_product`.
 
@@ -172,7 +171,7 @@ def displacement_transpose_product(
         hvp: Maps `v` of that shape to `H(x)·v`.
         v: Directions, same shape.
         rho: Perturbation radius, at least 0.
-        variant: `"sam"`, `"asam"` or `"unnormalized"`.
+        variant: A name, or an object that remembers nothing and follows `g⁺`.
 
     Returns:
         `Deᵀ·v`, shape (…, d).
@@ -182,27 +181,8 @@ def displacement_transpose_product(
         >>> displacement_transpose_product(x, x, lambda v: v, v, rho=1.0)
         tensor([ 0.1280, -0.0960])
     """
-    if variant == "unnormalized":
-        return rho * hvp(v)
-    if variant == "sam":
-        u, size = _unit(grad)
-        return rho * hvp(_off(u, v) / size)
-    unit, size = _unit(x * grad)
-    across = _off(unit, x * v / size)
-    return rho * (v * unit + hvp(x * across) + grad * across)
-
-
-def _unit(v: Tensor) -> tuple[Tensor, Tensor]:
-    """Direction and length of every vector, the length with a last dimension of 1, in the dtype of `v`."""
-    rows = v.reshape(-1, v.shape[-1])
-    (unit,) = ascent_direction([rows], batched=True)
-    size = norm([rows], batched=True).to(v.dtype)
-    return unit.reshape(v.shape), size.reshape(*v.shape[:-1], 1)
-
-
-def _off(unit: Tensor, v: Tensor) -> Tensor:
-    """The part of `v` at right angles to `unit`."""
-    return v - unit * (unit * v).sum(-1, keepdim=True)
+    p, q = variant_of_map(variant).displacement_transpose_product(x, grad, v, rho)
+    return hvp(q) if p is None else p + hvp(q)
 
 
 @dataclass(frozen=True)
@@ -215,7 +195,7 @@ class Jacobian:
         hvp: Maps `v` to `H(x)·v`.
         hvp_plus: Maps `v` to `H(x⁺)·v`.
         rho: Perturbation radius.
-        variant: `"sam"`, `"asam"` or `"unnormalized"`.
+        variant: A name, or an object that remembers nothing and follows `g⁺`.
         weight_decay: Coefficient of the coupled decay.
 
     Example:
@@ -230,7 +210,7 @@ class Jacobian:
     hvp: VectorMap
     hvp_plus: VectorMap
     rho: float
-    variant: Variant = "sam"
+    variant: Variant | AbstractVariant = "sam"
     weight_decay: float = 0.0
 
     def perturbed(self, v: Tensor) -> Tensor:

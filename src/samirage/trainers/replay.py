@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-import torch
+from torch import Tensor
 
 from samirage.optim import SAM
-from samirage.optim.traces import RandomState, random_state, set_random_state
+from samirage.optim.side_effects import RandomState, random_state, set_random_state
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class Replay(Generic[T]):
             batch: The micro-batch; kept only if the coming step perturbs the weights.
         """
         if optimizer.two_pass:
-            self._kept.append((batch, random_state(_devices(optimizer))))
+            self._kept.append((batch, random_state(_params(optimizer))))
 
     def second_pass(self, optimizer: SAM, run: Callable[[T, bool], None]) -> None:
         """Make the perturbed pass over the micro-batches kept; nothing where the step takes one pass.
@@ -55,7 +55,7 @@ class Replay(Generic[T]):
         kept, self._kept = self._kept, []
         if not kept or not any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
             return
-        after = random_state(_devices(optimizer))
+        after = random_state(_params(optimizer))
         with optimizer.perturbed():
             for i, (batch, before) in enumerate(kept):
                 if optimizer.replay_rng:
@@ -65,5 +65,5 @@ class Replay(Generic[T]):
             set_random_state(after)
 
 
-def _devices(optimizer: SAM) -> set[torch.device]:
-    return {p.device for group in optimizer.param_groups for p in group["params"]}
+def _params(optimizer: SAM) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]

@@ -1,7 +1,7 @@
 """Study `alternatives`: what was tried besides the guard as it is, on the same task, so that what lost is on record.
 
-Other thresholds and growth rates, the slope alone, the ascent gain, a search within the step, the jump, the warm start
-by criterion, and momentum; each alone, and most of them with the switch.
+Other thresholds and growth rates, the slope alone, the ascent gain, the warm start by criterion, and momentum; each
+alone, and most of them with the switch.
 """
 
 import math
@@ -18,7 +18,7 @@ from samirage.lab.ensemble import Recipe
 from samirage.lab.runs import join_blocks
 from samirage.lab.statistics import mean_estimate
 from samirage.lab.studies.guard import RUN, GuardConfig, GuardStudy, configured
-from samirage.sam import Guard, Jump, StepFigures, WarmStart
+from samirage.sam import Guard, StepFigures, WarmStart
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,6 @@ ALTERNATIVES: Final[Mapping[str, Mapping[str, Any]]] = {
     "gain": {"guard": GainGuard()},
     "growth1.02": {"guard": Guard(growth=1.02)},
     "growth1.2": {"guard": Guard(growth=1.2)},
-    "search": {"guard": Guard(retries=5)},
-    "jump": {"jump": Jump()},
     "criterion": {"warm_start": WarmStart(until="slope")},
     "criterion-guard": {"warm_start": WarmStart(until="slope"), "guard": Guard()},
     "momentum": {"momentum": _MOMENTUM},

@@ -20,7 +20,7 @@ from samirage.lab.runtime import default_threads
 from samirage.lab.statistics import share_estimate
 from samirage.lab.study import AbstractSeededStudy, Cell, without_own
 from samirage.landscape import DoubleWell
-from samirage.sam import Guard, Jump, WarmStart
+from samirage.sam import Guard, WarmStart
 from samirage.sam.medians import median
 
 EXTENT: Final = ((-2.0, 2.0), (-1.5, 1.5))  # of the starts, and of the map
@@ -64,7 +64,7 @@ SCALES: Final[dict[str, WellsConfig]] = {
     "paper": WellsConfig("paper", seeds=10_000, steps=2000),
 }
 
-METHODS: Final = ("sam", "switch", "guard", "guard+switch", "jump")
+METHODS: Final = ("sam", "switch", "guard", "guard+switch")
 
 
 class WellsStudy(AbstractSeededStudy[WellsConfig]):
@@ -78,7 +78,7 @@ class WellsStudy(AbstractSeededStudy[WellsConfig]):
 
     Example:
         >>> [cell.name for cell in WellsStudy(SCALES["smoke"]).cells()]
-        ['sam', 'switch', 'guard', 'guard+switch', 'jump']
+        ['sam', 'switch', 'guard', 'guard+switch']
     """
 
     name: ClassVar[str] = "wells"
@@ -100,7 +100,6 @@ class WellsStudy(AbstractSeededStudy[WellsConfig]):
             if "switch" in parts
             else None,
             guard=Guard() if "guard" in parts else None,
-            jump=Jump() if "jump" in parts else None,
         )
         f, starts = DoubleWell(), self._starts()
         points = Particles(f, starts)

@@ -33,7 +33,6 @@ PALETTE = {
     "#1f4f9e": ("switch", "#1f4f9e", "#a8c8ff"),
     "#a0468c": ("decay", "#a0468c", "#e3a3d3"),
     "#0b7a5e": ("guard", "#0b7a5e", "#5fd6b4"),
-    "#7a5c00": ("jump", "#7a5c00", "#e0c060"),
 }
 
 
@@ -61,7 +60,6 @@ METHODS = {
     "decay": MethodStyle("SAM, radius decays to 0", "#a0468c", "v", (1.5, 1.0)),
     "guard": MethodStyle("SAM with guard", "#0b7a5e", "^", (4.0, 1.5)),
     "guard+switch": MethodStyle("Switch with guard", "#0b7a5e", "P"),
-    "jump": MethodStyle("SAM with jump", "#7a5c00", ">", (6.0, 1.0)),
     "guard+decay": MethodStyle("Guard, radius decays to 0", "#0b7a5e", "d"),
     "guard+switch+decay": MethodStyle("Switch with guard, radius decays to 0", "#0b7a5e", "X"),
 }

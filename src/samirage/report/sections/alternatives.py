@@ -22,8 +22,6 @@ LABELS = {
     "gain": "Guard by the ascent gain",
     "growth1.02": "Guard, growth 1.02",
     "growth1.2": "Guard, growth 1.2",
-    "search": "Guard that searches, 5 retries",
-    "jump": "Jump",
     "criterion": "Warm start until the slope agrees",
     "criterion-guard": "Guard, warm start until the slope agrees",
     "momentum": "SAM with momentum 0.9",
@@ -95,8 +93,8 @@ def label(method: str) -> str:
         A name for people.
 
     Example:
-        >>> label("jump+switch")
-        'Jump, after the switch'
+        >>> label("momentum+switch")
+        'SAM with momentum 0.9, after the switch'
     """
     name, _, switch = method.partition("+")
     return LABELS.get(name, name) + (", after the switch" if switch else "")

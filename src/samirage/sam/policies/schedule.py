@@ -11,10 +11,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from samirage.sam.policy import WarmStart
+from samirage.sam.checks import checked_count, checked_number, is_number
+from samirage.sam.policies.warm_start import WarmStart
 
 Schedule = Callable[[int], float]
 Shape = Literal["linear", "cosine"]
@@ -60,7 +60,7 @@ class Constant(AbstractSchedule):
     factor: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_factor("Constant factor", self.factor)
+        checked_number("Constant factor", self.factor, least=0)
 
     def __call__(self, step: int) -> float:
         """Return the factor."""
@@ -87,8 +87,8 @@ class Ramp(AbstractSchedule):
     start: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_count("Ramp steps", self.steps)
-        _check_factor("Ramp start", self.start)
+        checked_count("Ramp steps", self.steps)
+        checked_number("Ramp start", self.start, least=0)
 
     def __call__(self, step: int) -> float:
         """Return the factor."""
@@ -125,9 +125,9 @@ class Decay(AbstractSchedule):
     shape: Shape = "linear"
 
     def __post_init__(self) -> None:
-        _check_count("Decay total_steps", self.total_steps)
-        _check_count("Decay start", self.start, least=0)
-        _check_factor("Decay to", self.to)
+        checked_count("Decay total_steps", self.total_steps)
+        checked_count("Decay start", self.start, least=0)
+        checked_number("Decay to", self.to, least=0)
         if self.shape not in get_args(Shape):
             raise ValueError(f"Decay shape must be one of {', '.join(map(repr, get_args(Shape)))}; got {self.shape!r}")
         _check_start("Decay", self.start, self.total_steps)
@@ -161,9 +161,8 @@ class Tail(AbstractSchedule):
     total_steps: int
 
     def __post_init__(self) -> None:
-        if not (_is_number(self.fraction) and 0 < self.fraction <= 1):
-            raise ValueError(f"Tail fraction must be above 0 and at most 1; got {self.fraction!r}")
-        _check_count("Tail total_steps", self.total_steps)
+        checked_number("Tail fraction", self.fraction, above=0, most=1)
+        checked_count("Tail total_steps", self.total_steps)
         _check_start("Tail", self.start, self.total_steps)
 
     @property
@@ -233,7 +232,7 @@ def factor_at(schedule: Schedule | None, step: int) -> float:
     if schedule is None:
         return 1.0
     factor = schedule(step)
-    if not _is_number(factor):
+    if not is_number(factor):
         raise TypeError(
             f"the schedule must return a number of at least 0 for every step; for step {step} it returned {factor!r}, "
             f"a {type(factor).__name__}"
@@ -301,20 +300,6 @@ def check_lengths(*policies: object, steps: int | None = None) -> None:
             raise ValueError(
                 f"the warm start of {policy.length} steps is longer than the training of {end} steps: shorten it"
             )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _check_factor(name: str, value: Any) -> None:
-    if not (_is_number(value) and math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be a finite number of at least 0; got {value!r}")
-
-
-def _check_count(name: str, value: Any, least: int = 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}")
 
 
 def _check_start(name: str, start: int, total: int) -> None:

@@ -5,13 +5,14 @@ Wright, "Numerical Optimization", 2nd ed., sections 3.1 and 4.1. The test on the
 unbounded: far from `x` the shifted gradient of such a loss does not vanish, but points elsewhere.
 """
 
-import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from samirage.sam.checks import checked_number
 from samirage.sam.figures import StepFigures, agreement
 
 _SMALLEST_FACTOR: Final = 2.0**-40  # below any useful radius, and far above underflow
@@ -31,9 +32,82 @@ class GuardState:
     rejections: Tensor
     consecutive: Tensor
 
+    @classmethod
+    def fresh(cls, like: Tensor) -> "GuardState":
+        """Return the state before the first step: the whole radius, and no rejection yet.
+
+        Args:
+            like: A tensor such as `‖g‖`, whose shape, () or (S,), dtype and device the factor shall have.
+
+        Returns:
+            The state.
+        """
+        zero = torch.zeros_like(like, dtype=torch.int64)
+        return cls(torch.ones_like(like), zero, zero)
+
+    def counted(self, accepted: Tensor, factor: Tensor | None = None) -> "GuardState":
+        """Return the state after another pass.
+
+        Args:
+            accepted: Whether it was accepted.
+            factor: The radius factor of the next; None for the same.
+
+        Returns:
+            The state.
+        """
+        return GuardState(
+            self.factor if factor is None else factor,
+            self.rejections + (~accepted).long(),
+            torch.where(accepted, 0, self.consecutive + 1),
+        )
+
 
 @dataclass(frozen=True)
-class Guard:
+class Decision:
+    """What a step follows: `d = weight·g + weight_plus·g⁺`; tensors of shape (), or (S,) for a batch of members.
+
+    Attributes:
+        accepted: Whether the rule left SAM's own step as it is, boolean.
+        weight: Weight of `g`. None, with `weight_plus`, for `d = g⁺` where accepted and `d = g` elsewhere, bit for bit.
+        weight_plus: Weight of `g⁺`.
+    """
+
+    accepted: Tensor
+    weight: Tensor | None = None
+    weight_plus: Tensor | None = None
+
+
+class AbstractGuard(ABC):
+    """A rule for what to follow once both gradients are known; it needs `g` to be kept during pass 2."""
+
+    @abstractmethod
+    def begin(self, like: Tensor) -> GuardState:
+        """Return the state before the first step.
+
+        Args:
+            like: A tensor such as `‖g‖`, whose shape, () or (S,), dtype and device the factor shall have.
+        """
+
+    @abstractmethod
+    def decide(self, figures: StepFigures) -> Decision:
+        """Return what to follow in a step.
+
+        Args:
+            figures: The figures of the step.
+        """
+
+    @abstractmethod
+    def after(self, state: GuardState, accepted: Tensor) -> GuardState:
+        """Return the state after a step.
+
+        Args:
+            state: The state before it.
+            accepted: What `decide` said.
+        """
+
+
+@dataclass(frozen=True)
+class Guard(AbstractGuard):
     """Follow `g⁺` only if `u·g⁺ ≥ kappa·max(‖g‖, ‖g⁺‖)`; otherwise step along the known `g`, and look less far next.
 
     With `s = u·g⁺` the test says two things. `s ≥ kappa‖g‖`: the loss still rises at `x⁺`, so that `‖g⁺‖ ≥ kappa‖g‖`,
@@ -44,10 +118,6 @@ class Guard:
     `shrink`, an accepted step by `growth`, up to 1. In balance, one step in `1 + log(1/shrink)/log(growth)` is rejected
     at most: 1 in 15 with the defaults.
 
-    With `retries` a rejected step searches instead: it takes pass 2 again at the smaller radius, up to so many times,
-    and follows `g` only if none of them is accepted. That costs a pass for each, and more than it brings: see
-    docs/guard.md.
-
     It is not a promise that the loss falls in every step, which depends on the learning rate too.
 
     Attributes:
@@ -55,7 +125,8 @@ class Guard:
             often without descent.
         shrink: Factor of the radius after a rejection, above 0 and below 1.
         growth: Factor of the radius after an accepted step, at least 1.
-        retries: How often a step takes pass 2 again, at least 0.
+        cap: Largest `‖g⁺‖/‖g‖` that is accepted, at least 1; None for any. With a cap `‖d‖ ≤ max(1, cap)·‖g‖` besides
+            `d·g ≥ kappa‖g‖²`, so that a plain full-batch step of `eta < 2·kappa/(L·cap²)` descends at any radius.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -76,27 +147,18 @@ class Guard:
     kappa: float = 0.7
     shrink: float = 0.5
     growth: float = 1.05
-    retries: int = 0
+    cap: float | None = None
 
     def __post_init__(self) -> None:
-        _check("kappa", self.kappa, 0 < self.kappa < 1, "above 0 and below 1")
-        _check("shrink", self.shrink, 0 < self.shrink < 1, "above 0 and below 1")
-        _check("growth", self.growth, 1 <= self.growth < math.inf, "finite and at least 1")
-        if not isinstance(self.retries, int) or self.retries < 0:
-            raise ValueError(f"Guard retries must be a whole number of at least 0; got {self.retries!r}")
+        checked_number("Guard kappa", self.kappa, above=0, below=1)
+        checked_number("Guard shrink", self.shrink, above=0, below=1)
+        checked_number("Guard growth", self.growth, least=1)
+        if self.cap is not None:
+            checked_number("Guard cap", self.cap, least=1)
 
     def begin(self, like: Tensor) -> GuardState:
-        """Return the state before the first step: the whole radius, and no rejection yet.
-
-        Args:
-            like: A tensor such as `‖g‖`, whose shape, () or (S,), dtype and device the factor shall have.
-
-        Returns:
-            The state.
-        """
-        one = torch.ones_like(like)
-        zero = torch.zeros_like(like, dtype=torch.int64)
-        return GuardState(one, zero, zero)
+        """Return the state before the first step; see `AbstractGuard.begin`."""
+        return GuardState.fresh(like)
 
     def accepts(self, figures: StepFigures) -> Tensor:
         """Tell whether to follow the shifted gradient: `s ≥ kappa·max(‖g‖, ‖g⁺‖)`, or `g = 0`, where both are the same.
@@ -107,7 +169,14 @@ class Guard:
         Returns:
             Boolean tensor in the shape of the figures; False where one is not finite.
         """
-        return agreement(figures) >= self.kappa
+        accepted = agreement(figures) >= self.kappa
+        if self.cap is None:
+            return accepted
+        return accepted & (figures.grad_plus_norm <= self.cap * figures.grad_norm)
+
+    def decide(self, figures: StepFigures) -> Decision:
+        """Return the decision for `g⁺` where `accepts` says so, and for `g` elsewhere; see `AbstractGuard.decide`."""
+        return Decision(self.accepts(figures))
 
     def after(self, state: GuardState, accepted: Tensor) -> GuardState:
         """Return the state after a pass at `x⁺`.
@@ -120,13 +189,4 @@ class Guard:
             The state, with the radius factor that the next such pass takes.
         """
         factor = torch.where(accepted, state.factor * self.growth, state.factor * self.shrink)
-        return GuardState(
-            factor.clamp(_SMALLEST_FACTOR, 1.0),
-            state.rejections + (~accepted).long(),
-            torch.where(accepted, 0, state.consecutive + 1),
-        )
-
-
-def _check(name: str, value: float, legal: bool, range_: str) -> None:
-    if not legal:
-        raise ValueError(f"Guard {name} must be {range_}; got {value!r}")
+        return state.counted(accepted, factor.clamp(_SMALLEST_FACTOR, 1.0))

@@ -1,12 +1,12 @@
 """The warm start: train without perturbation first, for a number of steps or until SAM's model of the loss holds."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from samirage.sam.checks import checked_count, checked_number
 from samirage.sam.figures import StepFigures, agreement
 
 
@@ -49,29 +49,25 @@ class WarmStart:
     def __post_init__(self) -> None:
         if self.until not in {None, "slope"}:
             raise ValueError(f"WarmStart until must be 'slope' or None; got {self.until!r}")
-        for name in ("probe_every", "probes"):
-            count = getattr(self, name)
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise ValueError(f"WarmStart {name} must be a whole number of at least 1; got {count!r}")
-        if not 0 < self.kappa < 1:
-            raise ValueError(f"WarmStart kappa must be above 0 and below 1; got {self.kappa!r}")
-        total = self.total_steps
-        if total is not None and (not isinstance(total, int) or total < 1):
-            raise ValueError(f"WarmStart total_steps must be a whole number of at least 1; got {total!r}")
+        checked_count("WarmStart probe_every", self.probe_every)
+        checked_count("WarmStart probes", self.probes)
+        checked_number("WarmStart kappa", self.kappa, above=0, below=1)
+        if self.total_steps is not None:
+            checked_count("WarmStart total_steps", self.total_steps)
         if self.steps is not None:
             if self.fraction is not None:
                 raise ValueError("WarmStart takes steps=…, or fraction=… with total_steps=…; got both")
-            if not isinstance(self.steps, int) or self.steps < 0:
-                raise ValueError(f"WarmStart steps must be a whole number of at least 0; got {self.steps!r}")
-            if total is not None and self.steps > total:
-                raise ValueError(f"WarmStart steps must be at most total_steps, here {total}; got {self.steps}")
+            checked_count("WarmStart steps", self.steps, least=0)
+            if self.total_steps is not None and self.steps > self.total_steps:
+                raise ValueError(
+                    f"WarmStart steps must be at most total_steps, here {self.total_steps}; got {self.steps}"
+                )
             return
         if self.fraction is None and self.until is not None:
             return
-        if self.fraction is None or total is None:
+        if self.fraction is None or self.total_steps is None:
             raise ValueError("WarmStart needs steps=…, fraction=… together with total_steps=…, or until='slope'")
-        if not (math.isfinite(self.fraction) and 0 <= self.fraction <= 1):
-            raise ValueError(f"WarmStart fraction must lie between 0 and 1; got {self.fraction!r}")
+        checked_number("WarmStart fraction", self.fraction, least=0, most=1)
 
     @property
     def length(self) -> int | None:

@@ -1,7 +1,7 @@
 """Parameters that are spread over ranks: FSDP2's shards, and DistributedDataParallel's synchronisation.
 
 A sharded parameter is a DTensor. Everything entrywise is done on the part that this rank holds; sums over all entries
-need one small all-reduce. (Fully replicated parameters need none: their gradients are the same everywhere.)
+need a small all-reduce. (Fully replicated parameters need none: their gradients are the same everywhere.)
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from samirage.sam import dot, norm
+from samirage.sam.reductions import SINGLE, Reductions, dot, norm
 
 
 def _is_sharded(tensor: Tensor) -> bool:
@@ -31,8 +31,14 @@ def local(tensor: Tensor) -> Tensor:
     return part
 
 
-def home(param: Tensor) -> tuple[Any, float]:
-    """Tell where a parameter lives.
+def real(tensor: Tensor) -> Tensor:
+    """View a complex tensor as pairs of real numbers, as torch's own optimizers do; of a shard, this rank's part."""
+    tensor = local(tensor)
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def placement(param: Tensor) -> tuple[Any, float]:
+    """Tell which ranks hold a parameter.
 
     Args:
         param: The parameter.
@@ -46,62 +52,82 @@ def home(param: Tensor) -> tuple[Any, float]:
     return mesh, math.prod(mesh.size(i) for i, placement in enumerate(placements) if placement.is_replicate())
 
 
-class Sums:
-    """Inner products over all entries of a list of parameters, whichever ranks hold them.
+def reductions_of(params: Sequence[Tensor]) -> Reductions:
+    """Return the sums over all entries of a list of parameters, whichever ranks hold them."""
+    placements = [placement(p) for p in params]
+    return Sharded(placements) if any(mesh is not None for mesh, _ in placements) else SINGLE
+
+
+class Sharded(Reductions):
+    """Norms and inner products over lists of this rank's parts; the results are the same on all ranks.
 
     Args:
-        params: The parameters.
+        placements: What `placement` says of each parameter.
     """
 
-    def __init__(self, params: Iterable[Tensor]) -> None:
-        self._homes = [home(p) for p in params]
-        self.spread = any(mesh is not None for mesh, _ in self._homes)
+    def __init__(self, placements: Iterable[tuple[Any, float]]) -> None:
+        self._placements = list(placements)
 
-    def __call__(self, *pairs: tuple[Sequence[Tensor], Sequence[Tensor]]) -> Tensor:
-        """Return the inner product of each pair of lists.
+    def norm(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Return the norm over all entries on all ranks, shape ()."""
+        return self._sum([norm([t]).square() for t in tensors]).sqrt()
 
-        Args:
-            pairs: Two lists each, of this rank's parts, one tensor per parameter; the same list twice for a square.
+    def dot(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+        """Return the inner product over all entries on all ranks, shape ()."""
+        return self._sum([dot([p], [q]) for p, q in zip(a, b, strict=True)])
 
-        Returns:
-            Shape (len(pairs),), the same on all ranks.
-        """
+    def _sum(self, terms: Sequence[Tensor]) -> Tensor:
         per_mesh: dict[Any, list[Tensor]] = {}
-        for i, (mesh, copies) in enumerate(self._homes):
-            terms = [norm([a[i]]).square() if a[i] is b[i] else dot([a[i]], [b[i]]) for a, b in pairs]
-            per_mesh.setdefault(mesh, []).append(torch.stack(terms) / copies)
+        for (mesh, copies), term in zip(self._placements, terms, strict=True):
+            per_mesh.setdefault(mesh, []).append(term / copies)
         totals = []
-        for mesh, terms in per_mesh.items():
-            total = torch.stack([term.to(terms[0].device) for term in terms]).sum(0)
+        for mesh, parts in per_mesh.items():
+            total = torch.stack([part.to(parts[0].device) for part in parts]).sum(0)
             for dim in range(0 if mesh is None else mesh.ndim):
                 torch.distributed.all_reduce(total, group=mesh.get_group(dim))
             totals.append(total)
         return torch.stack([total.to(totals[0].device) for total in totals]).sum(0)
 
 
-def reshard(model: nn.Module | None) -> None:
-    """Let FSDP2 gather the weights anew, should it have kept them gathered: they have moved."""
+class Resharding:
+    """Lets FSDP2 gather the weights anew after they have moved, should it have kept them gathered.
+
+    Args:
+        parts: The modules to which `fully_shard` was applied.
+    """
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self._parts = parts
+
+    def after_move(self) -> None:
+        """Drop what was gathered."""
+        for part in self._parts:
+            part.reshard()
+
+
+def resharding_of(model: nn.Module | None) -> Resharding | None:
+    """Return what a model needs after its weights have moved; None without FSDP2."""
     module = sys.modules.get("torch.distributed.fsdp")
-    if model is not None and module is not None:
-        for part in model.modules():
-            if isinstance(part, module.FSDPModule):
-                part.reshard()
+    if model is None or module is None:
+        return None
+    parts = [part for part in model.modules() if isinstance(part, module.FSDPModule)]
+    return Resharding(parts) if parts else None
 
 
 class LocalPass:
     """Keeps pass 1 of each rank to itself: no gradient is synchronised before pass 2.
 
     Args:
-        model: The DistributedDataParallel model, or None for a pass that is synchronised.
+        model: The DistributedDataParallel model.
     """
 
-    def __init__(self, model: nn.Module | None) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self._model: Any = model
         self._off = False
 
     def begin(self, two_pass: bool) -> None:
         """Switch synchronisation off before a forward pass at `x`, unless the step has no other."""
-        if self._model is not None and two_pass:
+        if two_pass:
             self._model.require_backward_grad_sync = False  # what DistributedDataParallel.no_sync() does
             self._off = True
         else:
@@ -109,7 +135,7 @@ class LocalPass:
 
     def end(self) -> None:
         """Switch synchronisation on again."""
-        if self._model is not None and self._off:
+        if self._off:
             self._model.require_backward_grad_sync = True
             self._off = False
 
@@ -122,8 +148,6 @@ class LocalPass:
         Returns:
             Whether it holds everywhere, shape ().
         """
-        if self._model is None:
-            return finite
         flag = finite.float()
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN, group=self._model.process_group)
         return flag > 0
