@@ -223,7 +223,7 @@ RANDOM = TorchFunction(lambda x: x.square().sum() + 1e-3 * torch.randn(()) * x[0
             KINK,
             torch.zeros(2),
             {"rho": 1.5},
-            "f does not look twice differentiable at target: its gradient bends there",
+            "f is not twice differentiable near target",
         ),
         (
             RIDGE,
