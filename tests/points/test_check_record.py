@@ -174,6 +174,23 @@ def test_the_checkers_derivatives_agree_with_torch_on_every_operation():
     assert [float(h.mid()) for h in hessian.entries()] == pytest.approx(expected.flatten().tolist(), abs=1e-13)
 
 
+@pytest.mark.parametrize(
+    "formula",
+    [lambda x: 1 / (x - 0.3), lambda x: x / (x * 0), lambda x: (x - 1).log() / x, lambda x: (x * 1e20).exp().tanh()],
+)
+def test_where_a_formula_may_be_undefined_nothing_is_confirmed(formula):
+    class Broken(AbstractFormula):
+        dim = 1
+
+        def formula(self, x):
+            return formula(x[0])
+
+    theorem = Theorem("none", 1.5, (0.3,), 1e-8, (0,), 0.1, 0.1, Attraction(0.1, 0.9, 0.1, 0.01))
+    check = check_record(write_record("here", {}, theorem), make=lambda name, arguments: Broken())
+    assert not check.confirmed
+    assert "does NOT find exactly one zero" in str(check)
+
+
 def test_interval_newton_looks_at_the_whole_box():
     def confirms(centre, half_width):  # x² − 2
         x = arb(centre, half_width)

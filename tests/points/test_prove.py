@@ -28,7 +28,7 @@ from samirage.points.contraction import lyapunov
 from samirage.points.enclosure import enclose, over_box
 from samirage.points.families import is_rotation_invariant
 from samirage.points.jets import derivatives
-from samirage.points.krawczyk import reach
+from samirage.points.krawczyk import newton_shift, reach
 from samirage.sam.map import sam_map
 
 WELL = DoubleWell()
@@ -262,6 +262,7 @@ def test_krawczyk_separates_one_zero_from_none_and_from_two():
         assert of(1.41421356, 1e-6) < 1
         assert of(1.42, 1e-6) > 1
         assert of(0.0, 2.0) == math.inf  # both roots within: the derivative vanishes in the middle
+        assert newton_shift(np.array([math.nan]), np.array([[1.0]])) == math.inf  # LAPACK may not return
         assert of(1.41421356, 3.0) > 1  # both roots within, one of them in the middle
 
 

@@ -248,7 +248,8 @@ def _attraction(derive: Derive, centre: list[Any], theorem: Theorem, claim: Attr
     failed = f"SAM with lr = {claim.lr!r} could NOT be shown to converge from within {claim.basin_radius!r}"
     d = len(centre)
     at = _sam(derive, centre, theorem.rho).update
-    step = np.eye(d) - claim.lr * np.array([[float(at[i, j].mid()) for j in range(d)] for i in range(d)])
+    with np.errstate(over="ignore"):
+        step = np.eye(d) - claim.lr * np.array([[float(at[i, j].mid()) for j in range(d)] for i in range(d)])
     norm = _norm(step, claim.factor)
     if norm is None:
         return False, failed

@@ -105,6 +105,13 @@ class Series(_Lifted):
         _refuse_inexact(number)
         return require("proof", "flint").arb(number)
 
+    def _quotient(self, over: Any, under: Any) -> Self:
+        try:
+            return self._wrap(over / under)
+        except (ValueError, ZeroDivisionError):  # the denominator may vanish: no number, of which nothing is shown
+            flint = require("proof", "flint")
+            return self._wrap(flint.arb_series([flint.arb("nan")] * self.node.prec, prec=self.node.prec))
+
     def _power(self, exponent: int) -> Self:
         # python-flint's own power of a constant series whose ball holds 0 is not a number.
         power = self.node * 0 + 1
@@ -114,7 +121,7 @@ class Series(_Lifted):
 
     def _applied(self, name: str) -> Self:
         if name == "tanh":  # which python-flint has for numbers only
-            return self._wrap(1 - 2 / ((self.node * 2).exp() + 1))
+            return 1 - self._quotient(2, (self.node * 2).exp() + 1)
         return self._wrap(getattr(self.node, name)())
 
 

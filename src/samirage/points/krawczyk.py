@@ -40,7 +40,8 @@ def reach(value: Matrix, derivative: Matrix, radius: float) -> float:
     y = matrix(np.asarray(inverse, dtype=np.float64))
     n = derivative.nrows()
     moved = y * value * -1 + (identity(n) - y * derivative) * box(np.zeros(n), radius)
-    return float(magnitude(moved).max() / radius)
+    with np.errstate(over="ignore"):
+        return float(magnitude(moved).max() / radius)
 
 
 def newton_shift(value: Floats, derivative: Floats) -> float:
@@ -54,4 +55,6 @@ def newton_shift(value: Floats, derivative: Floats) -> float:
         >>> newton_shift(np.array([1.0]), np.array([[4.0]]))
         0.25
     """
+    if not (np.isfinite(derivative).all() and np.isfinite(value).all()):
+        return float("inf")
     return float(np.abs(np.linalg.lstsq(derivative, value, rcond=1e-14)[0]).max())
