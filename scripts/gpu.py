@@ -181,7 +181,7 @@ def _worth(study: str, cell: Cell) -> tuple[int, float]:
 
 def _expected_s(study: AbstractStudy, cell: Cell, out: Path) -> float | None:
     """Guess from the cells of the study that are finished, else from the benchmark of epochs."""
-    rates = []
+    rates: list[float] = []
     for other in study.cells():
         found = stored(out, f"{study.name}/{other.name}") or {}
         if found.get("state") == "finished":

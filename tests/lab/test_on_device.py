@@ -29,6 +29,7 @@ SHORTER = {
     "network": {"images": 20, "steps": 10, "grid": 5},
     "construction": {"grid": 13},
 }
+FEWER = {"doctor": 1}  # its cells are of one kind
 CUDA = torch.device("cuda", 0)
 
 
@@ -41,7 +42,7 @@ def test_a_study_computes_on_a_gpu(name):
     options = {"threads": 1, **SHORTER.get(name, {})}
     (on_cpu,) = create([name], "smoke", options)
     cells = on_cpu.cells()
-    chosen = {cell.name: cell for cell in (cells[0], cells[len(cells) // 2], cells[-1])}
+    chosen = {cell.name: cell for cell in (cells[0], cells[len(cells) // 2], cells[-1])[: FEWER.get(name, 3)]}
     with pretended_gpu():
         (study,) = create([name], "smoke", options | {"device": "cuda"})
         assert study.device.type == "cuda"

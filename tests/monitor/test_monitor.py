@@ -12,7 +12,7 @@ from runs import RING, go_on, hallucinated, point, run
 from samirage import SAM, Guard, Monitor, Status, WarmStart, diagnose
 from samirage.landscape import Quadratic
 from samirage.monitor import MemorySink, Thresholds
-from support.accelerator import Accelerator, Waited, introduce
+from support.accelerator import Accelerator, Waited, deterministic, introduce
 
 
 @every_style
@@ -72,7 +72,7 @@ def test_it_neither_replaces_nor_writes_gradients(style):
 @every_style
 def test_it_waits_for_no_accelerator_until_someone_looks(style, monkeypatch):
     introduce(monkeypatch)
-    with Accelerator():
+    with Accelerator(), deterministic():
         problem = CubicOnDevice()
         optimizer = SAM(torch.optim.SGD(problem.groups(weight_decay=0.1), lr=0.01), rho=0.3)
         monitor = Monitor(optimizer, window=16, sample=5)
@@ -81,6 +81,24 @@ def test_it_waits_for_no_accelerator_until_someone_looks(style, monkeypatch):
         assert len(monitor.windows) == 5
         with pytest.raises(Waited):
             monitor.diagnoses  # noqa: B018
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_run_on_an_accelerator_is_diagnosed_as_on_a_cpu(watched, monkeypatch):
+    introduce(monkeypatch)
+    diagnoses = []
+    for kind in (CubicOnDevice, Cubic):
+        with Accelerator(may_wait=True), deterministic():
+            problem = kind()
+            optimizer = SAM(torch.optim.SGD(problem.groups(), lr=0.01), rho=0.3, guard=Guard())
+            monitor = Monitor(optimizer, window=16) if watched else None
+            for _ in range(32):
+                take("closure", optimizer, problem)
+            diagnoses.append(diagnose(monitor or optimizer))
+    on_device, on_cpu = diagnoses
+    assert on_device.status is on_cpu.status
+    figures = [{name: figure.value for name, figure in one.figures.items()} for one in diagnoses]
+    assert figures[0] == pytest.approx(figures[1], rel=1e-6, abs=1e-9, nan_ok=True)
 
 
 @every_style
