@@ -1,0 +1,204 @@
+"""One case of the fuzzer: prove what can be proved, judge it, record it, change the record, and judge what is confirmed."""
+
+import json
+import random
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from soundness.exact import exact
+from soundness.formulas import Case
+from soundness.functions import make
+from soundness.mutations import Mutation, mutate
+from soundness.oracle import judge
+from soundness.search import Candidate, candidates
+from soundness.theorem import NoTheorem, Theorem, of_proof, of_record, of_sentence
+
+from samirage.errors import UserError
+from samirage.points import check_record, prove
+
+REFUSALS: Final = (ValueError, UserError)
+"""What a documented refusal is; a TypeError of `prove` is one too, for functions that balls cannot evaluate."""
+
+
+@dataclass
+class Tally:
+    """What has been seen.
+
+    Attributes:
+        counts: How often.
+        families: Of each family of functions: its true hallucinated points, and those that were proved.
+        reasons: Why points that should be provable were not proved.
+        findings: What is wrong, by kind, with the first example.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    families: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    findings: dict[str, str] = field(default_factory=dict)
+    numbers: Counter[str] = field(default_factory=Counter)
+    on_finding: Callable[[str, str], None] = lambda kind, text: None
+
+    def wrong(self, kind: str, text: str) -> None:
+        """Note a finding, and pass it on."""
+        self.numbers[kind] += 1
+        self.findings.setdefault(kind, text)
+        self.on_finding(kind, text)
+
+
+def examine(case: Case, tally: Tally, mutations: int) -> None:
+    """Try to prove everything about one function, and hold what is proved against the oracle."""
+    tally.counts["formulas"] += 1
+    f = make(case.name, case.arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the search, in float64; not what is tested
+        points = list(candidates(case, f))
+    for candidate in points:
+        _examine_point(case, f, candidate, tally, mutations)
+
+
+def _examine_point(case: Case, f: Any, candidate: Candidate, tally: Tally, mutations: int) -> None:
+    lr = None
+    if case.lr_part is not None:
+        lr = case.lr_part * (candidate.max_stable_lr or 0.1)
+    where = f"{case.name} {json.dumps(case.arguments)} rho={candidate.rho!r} lr={lr!r} x={candidate.x.tolist()}"
+    tally.counts[f"points: {candidate.origin}"] += 1
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            proof = prove(f, candidate.x, candidate.rho, lr=lr, radius=case.radius, bits=case.bits)
+            if not proof.proved and (case.radius is not None or lr is not None):
+                _note(case, candidate, prove(f, candidate.x, candidate.rho), tally)
+            else:
+                _note(case, candidate, proof, tally)
+    except (*REFUSALS, TypeError) as error:
+        tally.counts["refused by prove"] += 1
+        if isinstance(error, TypeError) and "a proof needs" not in str(error):
+            tally.wrong("prove: TypeError", f"{where}: {error}")
+        return
+    except Exception as error:  # whatever else there is, is a finding
+        tally.wrong(f"prove: traceback {type(error).__name__}", f"{where}: {error!r}")
+        return
+    if not proof.statement:
+        return
+    tally.counts["theorems" if proof.proved else "theorems in part"] += 1
+    truth = exact(case.name, case.arguments)
+    theorem = of_proof(proof)
+    _judged(theorem, truth, "theorem", where, proof.statement, tally)
+    try:
+        _judged(of_sentence(proof.statement, theorem), truth, "sentence", where, proof.statement, tally)
+    except NoTheorem as error:
+        tally.wrong("sentence: unread", f"{where}: {error}: {proof.statement}")
+    if proof.proved:
+        _examine_record(case, f, proof, where, tally, mutations)
+
+
+def _note(case: Case, candidate: Candidate, proof: Any, tally: Tally) -> None:
+    """Count how many of the true hallucinated points are proved to be some, whatever else is asked of them."""
+    if candidate.origin != "hallucinated":
+        return
+    tally.families[f"{case.family}: true points"] += 1
+    tally.families[f"{case.family}: proved"] += proof.proved
+    tally.counts["true points proved"] += proof.proved
+    if candidate.regular and case.honest:
+        tally.counts["regular true points"] += 1
+        tally.counts["regular true points proved"] += proof.proved
+    if not proof.proved:
+        kind = "regular" if candidate.regular else "singular, or x⁺ no minimizer"
+        tally.reasons[f"{kind}: {re.sub(r'[0-9.e+-]+', '#', proof.reason)[:100]}"] += 1
+
+
+def _judged(theorem: Theorem, truth: Any, kind: str, where: str, said: str, tally: Tally) -> bool:
+    wrong = judge(theorem, truth)
+    if wrong:
+        tally.wrong(f"{kind}: {theorem.reduction}: {_kind(wrong[0])}", f"{where}: {'; '.join(wrong)}; said: {said}")
+    return not wrong
+
+
+def _kind(sentence: str) -> str:
+    return re.sub(r"-?\d[\d.]*(e[+-]?\d+)?", "#", sentence)[:70]
+
+
+def _examine_record(case: Case, f: Any, proof: Any, where: str, tally: Tally, mutations: int) -> None:
+    text = proof.record(case.name, case.arguments)
+    tally.counts["records"] += 1
+    tally.counts[f"records: {proof.reduction}"] += 1
+    tally.counts["records with attraction"] += proof.attraction is not None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            check = check_record(text, make)
+    except Exception as error:
+        tally.wrong(f"check: true record: {type(error).__name__}", f"{where}: {error!r}")
+        return
+    if not check.confirmed:
+        tally.counts["false refusals"] += 1
+        tally.wrong("check: true record not confirmed", f"{where}: {check}")
+        return
+    record = json.loads(text)
+    _judged(of_record(record, f.dim), exact(case.name, case.arguments), "record", where, proof.statement, tally)
+    rng = random.Random(case.seed)
+    for _ in range(mutations):
+        examine_mutation(record, mutate(record, rng), tally)
+
+
+def examine_mutation(record: dict[str, Any], mutation: Mutation, tally: Tally) -> None:
+    """Check a changed record: it has to be refused, unless what it says is true."""
+    tally.counts["mutations"] += 1
+    place = ".".join("#" if isinstance(key, int) else key for key in mutation.path[:2]) or "text"
+    where = f"{mutation.path} {mutation.what} in {json.dumps(record, ensure_ascii=False)}"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            check = check_record(mutation.text, make)
+    except REFUSALS as error:
+        message = str(error)
+        tally.counts["mutations refused"] += 1
+        if isinstance(error, UnicodeError | json.JSONDecodeError) or not message or "\n" in message.strip():
+            tally.wrong(f"mutation: unclear refusal at {place}", f"{where}: {error!r}")
+        return
+    except Exception as error:
+        tally.wrong(f"mutation: traceback {type(error).__name__} at {place}", f"{where}: {error!r}")
+        return
+    if not check.confirmed:
+        tally.counts["mutations not confirmed"] += 1
+        return
+    tally.counts["mutations confirmed"] += 1
+    wrong = _false_of_confirmed(record, mutation)
+    if wrong:
+        tally.wrong(f"mutation: confirmed though false at {place}: {_kind(wrong)}", f"{where}: {wrong}")
+    else:
+        tally.counts["mutations confirmed and true"] += 1
+
+
+def _false_of_confirmed(record: dict[str, Any], mutation: Mutation) -> str:
+    """Return what is false about a changed record that was confirmed; an empty text where nothing is."""
+    try:
+        pairs: list[str] = []
+        changed = json.loads(mutation.text, object_pairs_hook=lambda items: _noting(items, pairs))
+        if pairs:
+            return f"it has the keys {pairs} twice"
+        if not isinstance(changed, dict):
+            return "it is no object"
+        name, arguments = changed.get("function"), changed.get("arguments")
+        f = make(name, arguments)
+        theorem = of_record(changed, f.dim)
+        truth = exact(name, arguments)
+        statement = changed["statement"]
+        if not isinstance(statement, str):
+            return "its statement is no text"
+        if statement != record["statement"] and changed == {**record, "statement": statement}:
+            return "its statement is another one"
+        wrong = judge(theorem, truth) or judge(of_sentence(statement, theorem), truth)
+    except (NoTheorem, ValueError, KeyError, TypeError, RecursionError) as error:
+        return f"it says nothing: {error}"
+    return "; ".join(wrong)
+
+
+def _noting(items: list[tuple[str, Any]], repeated: list[str]) -> dict[str, Any]:
+    keys = [key for key, _ in items]
+    repeated += [key for key in set(keys) if keys.count(key) > 1]
+    return dict(items)

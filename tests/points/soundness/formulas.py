@@ -1,0 +1,383 @@
+"""Random functions: wells, bumps, moats, rings, least squares, networks, compositions; and claims about them that lie."""
+
+import math
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+from hypothesis import strategies as st
+
+from soundness.functions import Tree
+
+
+@dataclass(frozen=True)
+class Case:
+    """A function with what is asked of it.
+
+    Attributes:
+        family: Which of the strategies made it.
+        name: Name of the function, for `soundness.functions.make`.
+        arguments: Its arguments: plain data.
+        rho: Perturbation radius.
+        lr_part: Learning rate, as a part of the largest stable one; None: attraction is not asked for.
+        radius: Half-width of the box; None: the prover chooses.
+        bits: Precision of the prover's balls.
+        seed: Of the search for points, and of the mutations.
+        honest: Whether the function is what its attributes say.
+    """
+
+    family: str
+    name: str
+    arguments: dict[str, Any]
+    rho: float
+    lr_part: float | None
+    radius: float | None
+    bits: int
+    seed: int
+    honest: bool = True
+
+
+def x(i: int) -> Tree:
+    return ["x", i]
+
+
+def power(base: Tree, exponent: int) -> Tree:
+    return ["^", base, exponent]
+
+
+def times(a: Tree, b: Tree) -> Tree:
+    return ["*", a, b]
+
+
+def plus(a: Tree, b: Tree) -> Tree:
+    return ["+", a, b]
+
+
+def total(terms: list[Tree]) -> Tree:
+    return reduce(plus, terms)
+
+
+_NICE = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 0.8, 1.0, 1.1, 1.3, 1.5, 2.0, 3.0)
+
+
+def positive(low: float = 0.2, high: float = 2.0) -> Any:
+    """Numbers that people write, and others."""
+    return st.one_of(st.sampled_from([c for c in _NICE if low <= c <= high]), st.floats(low, high))
+
+
+def small(size: float = 0.3) -> Any:
+    return st.one_of(st.just(0.0), st.floats(-size, size))
+
+
+@st.composite
+def linear(draw: Any, dim: int, size: float) -> Tree | None:
+    """Random linear and mixed terms of small coefficients; None: no term."""
+    terms = [times(c, x(i)) for i in range(dim) if (c := draw(small(size)))]
+    terms += [times(times(c, x(i)), x(i - 1)) for i in range(1, dim) if (c := draw(small(size)))]
+    return total(terms) if terms else None
+
+
+def _joined(first: Tree, second: Tree | None) -> Tree:
+    return first if second is None else plus(first, second)
+
+
+@st.composite
+def wells(draw: Any) -> tuple[str, dict[str, Any]]:
+    """`Σ a_i·(x_i² − c_i)²/4` or `Σ k_i·x_i²`, with couplings."""
+    dim = draw(st.integers(1, 4))
+    terms = []
+    for i in range(dim):
+        if i == 0 or draw(st.booleans()):
+            terms.append(times(draw(positive()) / 4, power(["-", power(x(i), 2), draw(positive(0.5, 1.5))], 2)))
+        else:
+            terms.append(times(draw(positive()), power(x(i), 2)))
+    return "soundness:formula", {"dim": dim, "tree": _joined(total(terms), draw(linear(dim, 0.2)))}
+
+
+@st.composite
+def bumps(draw: Any) -> tuple[str, dict[str, Any]]:
+    """A bowl with a bump of Gauss, of a hyperbolic secant, or of a rational function."""
+    dim = draw(st.integers(1, 3))
+    bowl = total([times(draw(positive(0.3, 1.5)), power(x(i), 2)) for i in range(dim)])
+    centre = [1.5 if i == 0 else draw(small()) for i in range(dim)]
+    apart = total([power(["-", x(i), c], 2) for i, c in enumerate(centre)])
+    height, steep = draw(positive(1.0, 3.0)), draw(positive(0.7, 3.0))
+    bump: Tree = draw(
+        st.sampled_from(
+            [
+                ["exp", times(apart, -steep)],
+                ["-", 1.0, power(["tanh", times(apart, steep)], 2)],
+                ["/", 1.0, plus(power(times(apart, steep), 2), 1.0)],
+            ]
+        )
+    )
+    return "soundness:formula", {"dim": dim, "tree": plus(bowl, times(bump, height))}
+
+
+@st.composite
+def moat_residual(draw: Any, dim: int) -> Tree:
+    """A convex function less a constant: the moat lies where it vanishes."""
+    squares = [times(draw(positive(0.4, 1.6)), power(x(i), 2)) for i in range(dim)]
+    bend = draw(small(0.15))
+    convex = total([*squares, *([times(bend, power(x(0), 3))] if bend else [])])
+    if draw(st.booleans()):
+        convex = plus(convex, times(draw(positive(0.1, 0.4)), ["exp", x(dim - 1)]))
+    return times(["-", convex, draw(positive(0.7, 1.5))], 0.5)
+
+
+@st.composite
+def residuals(draw: Any) -> dict[str, Any]:
+    dim = draw(st.integers(2, 3))
+    trees = [draw(moat_residual(dim))]
+    if dim == 3 and draw(st.booleans()):
+        trees.append(_joined(times(draw(positive(0.3, 1.0)), x(2)), draw(linear(2, 0.3))))
+    return {"dim": dim, "residuals": trees}
+
+
+@st.composite
+def squares(draw: Any) -> tuple[str, dict[str, Any]]:
+    """Sums of squares, declared in one of two ways."""
+    made = draw(residuals())
+    if draw(st.booleans()):
+        return "soundness:squares", made
+    tree = total([power(r, 2) for r in made["residuals"]])
+    return "soundness:claimed-squares", {**made, "tree": tree}
+
+
+@st.composite
+def false_squares(draw: Any) -> tuple[str, dict[str, Any]]:
+    """A function that is not the sum of the squares of its `residuals`: by much, by little, or by rounding only."""
+    made = draw(residuals())
+    honest = total([power(r, 2) for r in made["residuals"]])
+    lie = draw(st.sampled_from(["decay", "tilt", "scaled", "shifted", "cancelling", "ulp", "dropped"]))
+    decay = draw(st.sampled_from([1e-14, 1e-6, 1e-3, 0.1, 0.3]))
+    if lie == "decay":
+        return "soundness:penalized-squares", {**made, "decay": decay}
+    if lie == "tilt":
+        tree = plus(honest, times(decay, x(0)))
+    elif lie == "scaled":
+        tree = plus(times(1 + decay, power(made["residuals"][0], 2)), times(decay, power(x(1), 2)))
+    elif lie == "shifted":
+        tree = total([power(plus(r, decay), 2) for r in made["residuals"]])
+    elif lie == "cancelling":
+        tree = draw(cancelling(honest, made["dim"]))
+    elif lie == "ulp":
+        made["residuals"][0] = times(["-", times(0.9, power(x(0), 2)), 0.7], 0.5)
+        tree = power(times(["-", times(math.nextafter(0.9, 1), power(x(0), 2)), 0.7], 0.5), 2)
+        tree = total([tree, *(power(r, 2) for r in made["residuals"][1:])])
+    else:
+        tree = plus(honest, power(["-", x(1), decay], 2))
+    return "soundness:claimed-squares", {**made, "tree": tree}
+
+
+@st.composite
+def cancelling(draw: Any, tree: Tree, dim: int) -> Tree:
+    """Add a term whose neighbours hide it from arithmetic of 53 bits: `(big·m + c·m) − big·m`."""
+    i = draw(st.integers(0, dim - 1))
+    monomial = draw(st.sampled_from([power(x(i), 2), x(i), power(x(i), 4), times(x(i), x(0))]))
+    big, c = draw(st.sampled_from([1e16, 3e16, 1e18, 7e19])), draw(st.sampled_from([0.3, 0.1, -0.2, 0.01, 1e-9]))
+    hidden = ["-", plus(times(big, monomial), times(c, monomial)), times(big, monomial)]
+    if draw(st.booleans()):
+        # Small coefficients cancel too: 0.1 + 0.2 − 0.3 is not 0, neither in floats nor exactly, and they differ.
+        a, b, c = (times(k, monomial) for k in (0.1, 0.2, 0.3))
+        hidden = times(["-", plus(a, b), c], draw(st.sampled_from([1.0, 1e15])))
+    return plus(tree, hidden) if draw(st.booleans()) else plus(hidden, tree)
+
+
+def _radial(dim: int, weights: list[float], constant: float, factor: float) -> Tree:
+    s = total([times(w, power(x(i), 2)) if w != 1 else power(x(i), 2) for i, w in enumerate(weights)])
+    return times(factor, power(["-", s, constant], 2))
+
+
+@st.composite
+def rings(draw: Any) -> tuple[str, dict[str, Any]]:
+    """Functions of the distance from the origin, in several forms; polynomials and others."""
+    dim = draw(st.integers(2, 4))
+    weight = draw(st.sampled_from([1.0, 1.0, 0.7, 0.1]))
+    constant, factor = draw(positive(0.5, 2.0)), draw(positive(0.1, 0.5))
+    tree = _radial(dim, [weight] * dim, constant * weight, factor)
+    form = draw(st.sampled_from(["factored", "sextic", "expanded", "expanded", "tanh", "exp"]))
+    s = total([power(x(i), 2) for i in range(dim)])
+    if form == "sextic":
+        tree = plus(tree, times(draw(positive(0.2, 0.3)) / 10, power(s, 3)))
+    elif form == "expanded":
+        quartic = total(
+            [
+                times(factor if i == j else 2 * factor, times(power(x(i), 2), power(x(j), 2)))
+                for i in range(dim)
+                for j in range(i + 1)
+            ]
+        )
+        tree = ["-", quartic, times(2 * factor * constant, s)]
+    elif form == "tanh":
+        tree = power(["tanh", times(["-", s, constant], factor)], 2)
+    elif form == "exp":
+        tree = plus(times(0.5, s), times(2.0, ["exp", times(s, -draw(positive(0.5, 1.5)))]))
+    return "soundness:formula", {"dim": dim, "tree": tree}
+
+
+@st.composite
+def false_rings(draw: Any) -> tuple[str, dict[str, Any]]:
+    """Functions that are nearly, but not, functions of the distance from the origin."""
+    dim = draw(st.integers(2, 3))
+    constant, factor = draw(positive(0.5, 2.0)), draw(positive(0.1, 0.5))
+    lie = draw(st.sampled_from(["ulp", "cancelling", "factor", "tiny", "cubic"]))
+    weights = [1.0] * dim
+    if lie == "ulp":
+        first = draw(st.sampled_from([1.0, 0.1, 0.7, 0.3]))
+        weights = [first] * (dim - 1) + [math.nextafter(first, draw(st.sampled_from([0.0, 2.0])))]
+        constant *= first
+    elif lie == "factor":
+        # (0.1·3)·x² against 0.3·x²: the products of floats are rounded, those of the formula are not.
+        s = total([times(3.0, times(0.1, power(x(0), 2))), *(times(0.1 * 3.0, power(x(i), 2)) for i in range(1, dim))])
+        return "soundness:formula", {"dim": dim, "tree": times(factor, power(["-", s, 0.3 * constant], 2))}
+    tree = _radial(dim, weights, constant, factor)
+    if lie == "cancelling":
+        tree = draw(cancelling(tree, dim))
+    elif lie == "tiny":
+        tree = plus(tree, times(draw(st.sampled_from([1e-300, 1e-30, 1e-17, 1e-9, 1e-3])), power(x(0), 2)))
+    elif lie == "cubic":
+        # Invariant under the rotations by a right angle, and under all that exchange coordinates.
+        tree = plus(tree, times(draw(st.sampled_from([1e-12, 0.01])), total([power(x(i), 4) for i in range(dim)])))
+    return "soundness:formula", {"dim": dim, "tree": tree}
+
+
+@st.composite
+def networks(draw: Any) -> tuple[str, dict[str, Any]]:
+    """Tiny tanh networks on a few examples, with weight decay."""
+    width = draw(st.integers(1, 2))
+    count = draw(st.integers(3, 5))
+    quarters = st.integers(-8, 8).map(lambda n: n / 4)
+    inputs = [[draw(quarters) for _ in range(width)] for _ in range(count)]
+    targets = [[0.875 if row[0] + row[-1] / 4 > 0 else -0.875] for row in inputs]
+    return "soundness:network", {
+        "inputs": inputs,
+        "targets": targets,
+        "hidden": 1,
+        "weight_decay": draw(st.sampled_from([0.0, 0.01, 0.05, 0.1])),
+    }
+
+
+@st.composite
+def false_networks(draw: Any) -> tuple[str, dict[str, Any]]:
+    """Networks whose values are not those that their attributes tell."""
+    _, arguments = draw(networks())
+    arguments["weight_decay"] = draw(st.sampled_from([0.05, 0.1]))
+    if draw(st.booleans()):
+        return "soundness:penalized-network", {**arguments, "extra": draw(st.sampled_from([0.01, 0.1]))}
+    return "soundness:misstated-network", {**arguments, "stated": draw(st.sampled_from([0.02, 0.15]))}
+
+
+@st.composite
+def false_values(draw: Any) -> tuple[str, dict[str, Any]]:
+    """Functions whose values are not those of their formula."""
+    _, arguments = draw(st.one_of(wells(), rings()))
+    return "soundness:penalized-value", {**arguments, "decay": draw(st.sampled_from([0.01, 0.1]))}
+
+
+@st.composite
+def residual_networks(draw: Any) -> tuple[str, dict[str, Any]]:
+    """Least squares of one unit of tanh, with more parameters than examples, as formulas."""
+    count = draw(st.integers(1, 2))
+    trees = []
+    for _ in range(count):
+        a, t = draw(st.floats(0.3, 2)), draw(st.floats(-0.6, 0.6))
+        trees.append(["-", times(x(2), ["tanh", plus(times(a, x(0)), x(1))]), t])
+    return "soundness:squares", {"dim": 3, "residuals": trees}
+
+
+@st.composite
+def compositions(draw: Any) -> tuple[str, dict[str, Any]]:
+    """Sums, products and compositions of whatever there is, with a bowl that keeps them from falling for ever."""
+    dim = draw(st.integers(1, 3))
+    leaves = st.one_of(st.integers(0, dim - 1).map(x), st.integers(0, dim - 1).map(lambda i: plus(x(i), 0.3)))
+
+    def grow(children: Any) -> Any:
+        return st.one_of(
+            st.builds(plus, children, children),
+            st.builds(times, children, children),
+            st.builds(lambda c, a: times(a, c), children, st.floats(-2, 2)),
+            st.builds(power, children, st.integers(2, 3)),
+            st.builds(lambda f, c: [f, c], st.sampled_from(["tanh", "sin", "cos", "atan"]), children),
+            st.builds(lambda c: ["exp", ["tanh", c]], children),
+            st.builds(lambda c: ["log", plus(power(c, 2), 1.0)], children),
+            st.builds(lambda c: ["sqrt", plus(power(c, 2), 0.5)], children),
+            st.builds(lambda a, b: ["/", a, plus(power(b, 2), 1.0)], children, children),
+        )
+
+    wild = draw(st.recursive(leaves, grow, max_leaves=5))
+    bowl = total([times(draw(positive(0.1, 0.8)), power(x(i), draw(st.sampled_from([2, 4])))) for i in range(dim)])
+    return "soundness:formula", {"dim": dim, "tree": plus(bowl, times(draw(positive(0.5, 2.0)), wild))}
+
+
+@st.composite
+def built_in(draw: Any) -> tuple[str, dict[str, Any]]:
+    """The functions that have names."""
+    return draw(
+        st.sampled_from(["double-well", "ring", "multi-well", "bump-on-bowl", "moat"]).flatmap(
+            lambda name: st.tuples(
+                st.just(name),
+                {
+                    "double-well": st.fixed_dictionaries(
+                        {}, optional={"stiffness": positive(0.2, 1.0), "coupling": small()}
+                    ),
+                    "ring": st.fixed_dictionaries(
+                        {}, optional={"radius": positive(0.5, 1.5), "dim": st.integers(1, 4)}
+                    ),
+                    "multi-well": st.fixed_dictionaries({}, optional={"dim": st.integers(1, 3)}),
+                    "bump-on-bowl": st.fixed_dictionaries({}, optional={"height": positive(1.0, 3.0)}),
+                    "moat": st.fixed_dictionaries(
+                        {}, optional={"height": positive(0.5, 1.1), "skew": positive(0.3, 0.8)}
+                    ),
+                }[name],
+            )
+        )
+    )
+
+
+@st.composite
+def expressions(draw: Any) -> tuple[str, dict[str, Any]]:
+    """The same as SymPy expressions."""
+    _, arguments = draw(st.one_of(wells(), bumps(), rings(), false_rings()))
+    return "soundness:sympy", arguments
+
+
+FAMILIES: dict[str, tuple[Any, bool, int]] = {
+    "wells": (wells(), True, 4),
+    "bumps": (bumps(), True, 3),
+    "rings": (rings(), True, 2),
+    "least squares": (squares(), True, 3),
+    "networks as least squares": (residual_networks(), True, 1),
+    "networks": (networks(), True, 1),
+    "compositions": (compositions(), True, 3),
+    "built-in": (built_in(), True, 3),
+    "expressions": (expressions(), True, 1),
+    "false residuals": (false_squares(), False, 2),
+    "nearly rotation-invariant": (false_rings(), False, 3),
+    "values that are not the formula's": (false_values(), False, 1),
+    "networks that misstate themselves": (false_networks(), False, 1),
+}
+"""The strategies, whether their functions are what they say, and how often each is drawn."""
+
+_DRAWN = [name for name, (_, _, weight) in FAMILIES.items() for _ in range(weight)]
+
+
+@st.composite
+def cases(draw: Any, families: tuple[str, ...] = tuple(_DRAWN)) -> Case:
+    """A function, and what is asked of it."""
+    family = draw(st.sampled_from(families))
+    strategy, honest, _ = FAMILIES[family]
+    name, arguments = draw(strategy)
+    radii = st.one_of(st.sampled_from([1.5, 1.2, 2.0, 0.9]), st.floats(0.4, 2.5))
+    half_widths = st.one_of(st.none(), st.none(), st.floats(-13, -0.5).map(lambda e: 10.0**e))
+    return Case(
+        family,
+        name,
+        arguments,
+        draw(radii),
+        draw(st.sampled_from([None, 0.05, 0.3, 0.8, 0.99, 1.001, 1.5])),
+        draw(half_widths),
+        draw(st.sampled_from([113, 113, 53, 200])),
+        draw(st.integers(0, 2**16)),
+        honest,
+    )

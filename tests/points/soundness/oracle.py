@@ -1,0 +1,210 @@
+"""Whether a theorem is true, as far as 60 digits and a simulation tell: what is said to be false is false."""
+
+import random
+from collections.abc import Sequence
+from typing import Any, Final
+
+from soundness.exact import Exact, Vector, mp, norm, solve
+from soundness.theorem import Attracts, Theorem
+
+ZERO: Final = mp.mpf(10) ** -45
+"""What counts as 0: far above the errors of the oracle, far below those that a float can make."""
+
+_PROBES: Final = 3
+_MOST_STEPS: Final = 60
+_FALL: Final = 1e-2
+
+
+def judge(theorem: Theorem, exact: Exact, seed: int = 0) -> list[str]:
+    """Return what is false about a theorem, one sentence each; nothing where all holds.
+
+    Args:
+        theorem: What is claimed.
+        exact: The function that it is about.
+        seed: Of the random probes.
+    """
+    rng = random.Random(seed)
+    try:
+        if theorem.reduction == "rotation":
+            return _rotation(theorem, exact, rng)
+        return _isolated(theorem, exact, rng) if theorem.reduction == "none" else _squares(theorem, exact, rng)
+    except (ZeroDivisionError, ValueError, TypeError, OverflowError) as error:
+        return [f"it cannot be evaluated at 60 digits: {error!r}"]
+
+
+def _within(theorem: Theorem, x: Vector) -> bool:
+    free = [x[i] for i in theorem.free]
+    return all(a <= v <= b for a, v, b in zip(theorem.low, free, theorem.high, strict=True))
+
+
+def _random_in(theorem: Theorem, rng: random.Random, corner: bool) -> Vector:
+    x = list(theorem.centre)
+    for i, a, b in zip(theorem.free, theorem.low, theorem.high, strict=True):
+        part = rng.choice((0, 1)) if corner else rng.random()
+        x[i] = a + (b - a) * mp.mpf(part)
+    return x
+
+
+def _roots(theorem: Theorem, exact: Exact, rng: random.Random) -> tuple[Vector | None, list[str]]:
+    """Find the zero of `g⁺` in the box, and another one if there is."""
+    starts = [theorem.centre, *(_random_in(theorem, rng, corner=i == 0) for i in range(_PROBES))]
+    found: Vector | None = None
+    for start in starts:
+        x = solve(exact, start, theorem.rho, theorem.free)
+        if x is None or not _within(theorem, x) or norm(exact.grad_plus(x, theorem.rho)) > ZERO:
+            continue
+        if found is not None and norm(a - b for a, b in zip(x, found, strict=True)) > ZERO:
+            return found, ["the box holds two zeros of g⁺"]
+        found = x
+    return found, [] if found is not None else ["the box holds no zero of g⁺"]
+
+
+def _isolated(theorem: Theorem, exact: Exact, rng: random.Random) -> list[str]:
+    root, wrong = _roots(theorem, exact, rng)
+    if root is None:
+        return wrong
+    probes = [root, *(_random_in(theorem, rng, corner=i == 0) for i in range(_PROBES))]
+    wrong += _gradients(theorem, exact, probes)
+    if theorem.min_curvature is not None:
+        for x in probes[:2]:
+            wrong += _curvature(theorem.min_curvature, exact.curvatures(exact.plus(x, theorem.rho))[0])
+    if theorem.x_plus_box is not None:
+        plus = exact.plus(root, theorem.rho)
+        if not all(a <= v <= b for v, (a, b) in zip(plus, theorem.x_plus_box, strict=True)):
+            wrong.append("x⁺ lies outside of its box")
+    if theorem.attraction is not None:
+        wrong += _attraction(theorem.attraction, theorem.rho, exact, root, rng)
+    return wrong
+
+
+def _gradients(theorem: Theorem, exact: Exact, probes: Sequence[Vector]) -> list[str]:
+    sizes = [norm(exact.grad(x)) for x in probes]
+    wrong = []
+    if not min(sizes) > theorem.grad_above:
+        wrong.append(f"‖g‖ is {mp.nstr(min(sizes), 8)} in the box, not above {theorem.grad_above!r}")
+    if theorem.grad_below is not None and not max(sizes) < theorem.grad_below:
+        wrong.append(f"‖g‖ is {mp.nstr(max(sizes), 8)} in the box, not below {theorem.grad_below!r}")
+    return wrong
+
+
+def _curvature(bound: float, lowest: Any) -> list[str]:
+    if lowest > bound:
+        return []
+    return [f"the smallest eigenvalue of H⁺ is {mp.nstr(lowest, 12)}, and does not exceed {bound!r}"]
+
+
+def _random_direction(dim: int, rng: random.Random) -> Vector:
+    free = [mp.mpf(rng.gauss(0, 1)) for _ in range(dim)]
+    size = norm(free)
+    return [v / size for v in free]
+
+
+def _rotation(theorem: Theorem, exact: Exact, rng: random.Random) -> list[str]:
+    """Every x with `‖x‖ = t`, for exactly one t in an interval, is a hallucinated point."""
+    d = exact.dim
+    directions = [[c / norm(theorem.centre) for c in theorem.centre]]
+    directions += [[mp.mpf(int(i == k)) for i in range(d)] for k in (0, d - 1)]
+    directions += [_random_direction(d, rng) for _ in range(2)]
+    ray = exact.along(directions[0])
+    line = Theorem(
+        "none", theorem.rho, [(theorem.low[0] + theorem.high[0]) / 2], theorem.low, theorem.high, (0,),
+        theorem.grad_above, None, theorem.min_curvature, None, None,
+    )  # fmt: skip
+    wrong = _isolated(line, ray, rng)
+    root, _ = _roots(line, ray, rng)
+    if root is None:
+        return wrong
+    t = root[0]
+    for direction in directions:
+        x = [t * e for e in direction]
+        grad, plus = exact.grad(x), exact.plus(x, theorem.rho)
+        size = norm(exact.grad(plus))
+        if size > ZERO:
+            wrong.append(f"‖g⁺‖ is {mp.nstr(size, 5)} at a point of the distance {mp.nstr(t, 17)}")
+            continue
+        if not norm(grad) > theorem.grad_above:
+            wrong.append(f"‖g‖ is {mp.nstr(norm(grad), 8)} at a point of the family")
+        if theorem.min_curvature is not None:
+            along = mp.fdot(direction, exact.hessian(plus) * mp.matrix(direction))
+            wrong += _curvature(theorem.min_curvature, along)
+            if exact.curvatures(plus)[0] < -ZERO:
+                wrong.append("x⁺ is no minimizer: H⁺ has a negative eigenvalue")
+    if theorem.attraction is not None:
+        for direction in (directions[0], directions[-1]):
+            wrong += _attraction(theorem.attraction, theorem.rho, exact.along(direction), root, rng)
+    return wrong
+
+
+def _squares(theorem: Theorem, exact: Exact, rng: random.Random) -> list[str]:
+    """A sum of squares vanishes at `x⁺`, for exactly one x in a slice."""
+    root, wrong = _roots(theorem, exact, rng)
+    if root is None:
+        return wrong
+    wrong += _gradients(theorem, exact, [root, *(_random_in(theorem, rng, corner=i == 0) for i in range(_PROBES))])
+    plus = exact.plus(root, theorem.rho)
+    value = exact.value(plus)
+    if abs(value) > ZERO:
+        wrong.append(f"f is {mp.nstr(value, 5)} at x⁺: its residuals do not vanish there")
+    for _ in range(20):
+        other = [c + mp.mpf(rng.gauss(0, 1)) * rng.choice((1e-3, 0.3, 3)) for c in plus]
+        if exact.value(other) < value - ZERO:
+            wrong.append("x⁺ is no global minimizer of f")
+            break
+    lowest = exact.curvatures(plus)[0]
+    if abs(lowest) > ZERO:
+        wrong.append(f"x⁺ is said not to be isolated, and the smallest eigenvalue of H⁺ is {mp.nstr(lowest, 5)}")
+    if theorem.min_curvature is not None:
+        wrong += _curvature(theorem.min_curvature, lowest)
+    if theorem.x_plus_box is not None:
+        if not all(a <= v <= b for v, (a, b) in zip(plus, theorem.x_plus_box, strict=True)):
+            wrong.append("x⁺ lies outside of its box")
+    if theorem.attraction is not None:
+        wrong += _attraction(theorem.attraction, theorem.rho, exact, root, rng)
+    return wrong
+
+
+def _spectral_radius(exact: Exact, x: Vector, rho: float, lr: float) -> Any:
+    step = mp.eye(exact.dim) - mp.mpf(lr) * exact.update(x, rho, range(exact.dim))
+    if exact.dim == 1:
+        return abs(step[0, 0])
+    values = mp.eig(step, left=False, right=False)
+    return max(abs(v) for v in values)
+
+
+def _attraction(claim: Attracts, rho: float, exact: Exact, root: Vector, rng: random.Random) -> list[str]:
+    wrong = []
+    radius = _spectral_radius(exact, root, rho, claim.lr)
+    if not radius < 1:
+        return [f"the spectral radius of the SAM map is {mp.nstr(radius, 8)}: the point does not attract"]
+    for name, bound in (("factor", claim.factor), ("spectral", claim.spectral)):
+        if bound is not None and not (radius <= bound < 1):
+            wrong.append(f"the spectral radius of the SAM map is {mp.nstr(radius, 8)}, and {name} is {bound!r}")
+    if claim.half_width is not None and claim.factor is not None:
+        # A contraction by the factor in one norm over the whole box bounds every spectral radius in it.
+        probe = [c + mp.mpf(claim.half_width) * rng.choice((-1, 1)) * 0.999 for c in root]
+        there = _spectral_radius(exact, probe, rho, claim.lr)
+        if there > claim.factor:
+            wrong.append(
+                f"the spectral radius is {mp.nstr(there, 8)} within the box of a contraction by {claim.factor!r}"
+            )
+    for _ in range(2):
+        direction = _random_direction(exact.dim, rng)
+        start = [c + mp.mpf(claim.basin) * mp.mpf("0.999999") * e for c, e in zip(root, direction, strict=True)]
+        wrong += _simulated(claim, rho, exact, root, start, float(radius))
+    return wrong
+
+
+def _simulated(claim: Attracts, rho: float, exact: Exact, root: Vector, x: Vector, radius: float) -> list[str]:
+    """Run SAM from the rim of the basin: it has to come nearer, and may not go away first by more than norms allow."""
+    first = mp.mpf(claim.basin)
+    allowed = 2 * max(1.0, (claim.half_width or 1e3 * claim.basin) / claim.basin)
+    factor = claim.factor if claim.factor is not None else (1 + radius) / 2
+    for n in range(1, _MOST_STEPS + 1):
+        step = exact.grad_plus(x, rho)
+        x = [a - mp.mpf(claim.lr) * b for a, b in zip(x, step, strict=True)]
+        apart = norm(a - b for a, b in zip(x, root, strict=True)) / first
+        if apart > allowed * factor**n:
+            return [f"SAM from within {claim.basin!r} is {mp.nstr(apart, 4)} times as far away after {n} steps"]
+        if apart < _FALL:
+            break
+    return []
