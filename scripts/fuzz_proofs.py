@@ -3,12 +3,12 @@
 Usage: fuzz_proofs.py --minutes N [--seed S] [--out FILE.json]
 
 Random functions (wells, bumps, moats, rings, least squares, networks, compositions, the built-in ones and SymPy
-expressions) and functions that are not what they say: coefficients that cancel or differ by one unit in the last place,
-`residuals` and values that do not belong to the formula. Most points are true hallucinated points. Whatever is proved is
-judged in mpmath by differences of 150-digit values: the zero in the box and that there is no second one, `‖g‖`, the
-eigenvalues of `H⁺`, whole families at random rotations, and attraction by a simulation of SAM. Fields, printed
-sentence and record are judged each on its own. Every record has to be confirmed by the checker; random changes of it
-(fields, digits, types, order, keys, text) have to be refused in one sentence, unless what they say is true.
+expressions) and functions that are not what they say: coefficients that cancel or differ by one unit in the last
+place, `residuals` and values that do not belong to the formula. Most points are true hallucinated points. Whatever is
+proved is judged in mpmath by differences of 150-digit values: the zero in the box and that there is no second one,
+`‖g‖`, the eigenvalues of `H⁺`, whole families at random rotations, and attraction by a simulation of SAM. Fields,
+printed sentence and record are judged each on its own. Every record has to be confirmed by the checker; random changes
+of it (fields, digits, types, order, keys, text) have to be refused in one sentence, unless what they say is true.
 
 Prints the counts, and what is wrong with its smallest example, and exits 1 if anything is. FILE.json holds the counts.
 """
@@ -26,7 +26,7 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "points"))
 
-_ROUND: Final = 100  # examples between two looks at the clock
+_ROUND: Final = 200  # examples between two looks at the clock
 _MUTATIONS: Final = 12  # of each record
 
 

@@ -1,4 +1,4 @@
-"""The functions again, in mpmath with 150 digits: values by code of their own, derivatives by differences of the values.
+"""The functions again, in mpmath with 150 digits: values by code of their own, derivatives by differences.
 
 A central difference with a step of 1e-45 is exact to about 1e-90, and one of second order with 1e-35 to about 1e-70:
 there is no chain rule here that could be wrong as the prover's might be. Every float is the rational number it holds.
@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 import mpmath
+
 from soundness.functions import to_sympy
 
 Number = Any
@@ -20,6 +21,7 @@ mp.dps = 150
 _STEP_1: Final = mp.mpf(10) ** -45
 _STEP_2: Final = mp.mpf(10) ** -35
 _STEP_JACOBIAN: Final = mp.mpf(10) ** -30
+_MOST_STEPS: Final = 60
 
 
 class Exact:
@@ -33,6 +35,7 @@ class Exact:
     def __init__(self, value: Callable[[Vector], Any], dim: int) -> None:
         self.value = value
         self.dim = dim
+        self.solved: dict[Any, Vector | None] = {}
 
     def grad(self, x: Vector) -> Vector:
         """Gradient, by central differences."""
@@ -96,13 +99,20 @@ def vector(numbers: Sequence[float]) -> Vector:
     return [mp.mpf(number) for number in numbers]
 
 
-def solve(exact: Exact, start: Vector, rho: Any, free: Sequence[int], steps: int = 60) -> Vector | None:
+def solve(exact: Exact, start: Vector, rho: Any, free: Sequence[int]) -> Vector | None:
     """Solve `g⁺ = 0` in the free coordinates by the method of Gauss and Newton; None where it does not converge.
 
     Where it converges and `g⁺` is not 0, its norm only has a minimum there: the caller looks.
     """
+    key = (tuple(start), rho, tuple(free))
+    if key not in exact.solved:
+        exact.solved[key] = _solved(exact, start, rho, free)
+    return exact.solved[key]
+
+
+def _solved(exact: Exact, start: Vector, rho: Any, free: Sequence[int]) -> Vector | None:
     x, jacobian, last = start, None, mp.mpf(1)
-    for _ in range(steps):
+    for _ in range(_MOST_STEPS):
         value = mp.matrix(exact.grad_plus(x, rho))
         if jacobian is None or last > 1e-12:
             jacobian = exact.update(x, rho, free)
@@ -121,25 +131,25 @@ def solve(exact: Exact, start: Vector, rho: Any, free: Sequence[int], steps: int
     return None
 
 
-def of_tree(tree: Any, x: Vector) -> Number:
-    """Evaluate a tree; numbers that meet numbers do so in Python, as in the formula that a user writes."""
+def of_tree(tree: Any) -> Callable[[Vector], Number]:
+    """Compile a tree; numbers that meet numbers do so in Python, as in the formula that a user writes."""
+    functions = {name: getattr(mp, name) for name in ("exp", "log", "sin", "cos", "tanh", "atan", "sqrt")}
+    compiled: Callable[[Vector], Number] = eval(f"lambda x: {_source(tree)}", functions)
+    return compiled
+
+
+def _source(tree: Any) -> str:
     if not isinstance(tree, list):
-        return tree
+        return f"({tree!r})"
     match tree:
         case ["x", i]:
-            return x[i]
+            return f"x[{i}]"
         case ["^", base, exponent]:
-            return of_tree(base, x) ** exponent
+            return f"({_source(base)})**{exponent}"
         case [function, argument]:
-            return getattr(mp, function)(of_tree(argument, x))
-        case ["+", a, b]:
-            return of_tree(a, x) + of_tree(b, x)
-        case ["-", a, b]:
-            return of_tree(a, x) - of_tree(b, x)
-        case ["*", a, b]:
-            return of_tree(a, x) * of_tree(b, x)
-        case ["/", a, b]:
-            return of_tree(a, x) / of_tree(b, x)
+            return f"{function}({_source(argument)})"
+        case [operation, a, b]:
+            return f"({_source(a)} {operation} {_source(b)})"
     raise AssertionError(tree)
 
 
@@ -161,10 +171,6 @@ def _of_sympy(node: Any, known: Mapping[Any, Any]) -> Any:
         return children[0] ** (int(exponent) if exponent.is_Integer else children[1])
     name = type(node).__name__
     return getattr(mp, name)(*children)
-
-
-def _sum_of_squares(trees: Sequence[Any], x: Vector) -> Any:
-    return mp.fsum(of_tree(tree, x) ** 2 for tree in trees)
 
 
 def _half_square(x: Vector) -> Any:
@@ -241,13 +247,13 @@ def _moat(a: Mapping[str, Any]) -> Exact:
 
 
 def _tree(a: Mapping[str, Any]) -> Exact:
-    decay = mp.mpf(a.get("decay", 0.0))
-    return Exact(lambda x: of_tree(a["tree"], x) + decay * _half_square(x), a["dim"])
+    decay, tree = mp.mpf(a.get("decay", 0.0)), of_tree(a["tree"])
+    return Exact(lambda x: tree(x) + (decay * _half_square(x) if decay else 0), a["dim"])
 
 
 def _squares(a: Mapping[str, Any]) -> Exact:
-    decay = mp.mpf(a.get("decay", 0.0))
-    return Exact(lambda x: _sum_of_squares(a["residuals"], x) + decay * _half_square(x), a["dim"])
+    decay, trees = mp.mpf(a.get("decay", 0.0)), [of_tree(tree) for tree in a["residuals"]]
+    return Exact(lambda x: mp.fsum(tree(x) ** 2 for tree in trees) + decay * _half_square(x), a["dim"])
 
 
 _MADE: Final[dict[str, Callable[[Mapping[str, Any]], Exact]]] = {

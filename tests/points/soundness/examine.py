@@ -1,4 +1,4 @@
-"""One case of the fuzzer: prove what can be proved, judge it, record it, change the record, and judge what is confirmed."""
+"""One case of the fuzzer: prove, judge, record, check, change the record, and judge what is confirmed."""
 
 import json
 import random
@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from samirage.errors import UserError
+from samirage.points import check_record, prove
 from soundness.exact import exact
 from soundness.formulas import Case
 from soundness.functions import make
@@ -16,9 +18,6 @@ from soundness.mutations import Mutation, mutate
 from soundness.oracle import judge
 from soundness.search import Candidate, candidates
 from soundness.theorem import NoTheorem, Theorem, of_proof, of_record, of_sentence
-
-from samirage.errors import UserError
-from samirage.points import check_record, prove
 
 REFUSALS: Final = (ValueError, UserError)
 """What a documented refusal is; a TypeError of `prove` is one too, for functions that balls cannot evaluate."""

@@ -54,7 +54,8 @@ def check_tree(tree: Tree, dim: int, depth: int = 0) -> bool:
     if head == "^" and len(rest) == 2 and _is_whole(rest[1]) and 0 <= rest[1] <= _MOST_POWER:
         return check_tree(rest[0], dim, depth + 1)
     if head in BINARY and len(rest) == 2:
-        return any([check_tree(child, dim, depth + 1) for child in rest])
+        left, right = (check_tree(child, dim, depth + 1) for child in rest)  # both, whatever the first is
+        return left or right
     if head in UNARY and len(rest) == 1 and check_tree(rest[0], dim, depth + 1):
         return True
     raise ValueError(f"this is no operation of a tree: {tree!r}")

@@ -68,10 +68,7 @@ def _isolated(theorem: Theorem, exact: Exact, rng: random.Random) -> list[str]:
     if theorem.min_curvature is not None:
         for x in probes[:2]:
             wrong += _curvature(theorem.min_curvature, exact.curvatures(exact.plus(x, theorem.rho))[0])
-    if theorem.x_plus_box is not None:
-        plus = exact.plus(root, theorem.rho)
-        if not all(a <= v <= b for v, (a, b) in zip(plus, theorem.x_plus_box, strict=True)):
-            wrong.append("x⁺ lies outside of its box")
+    wrong += _x_plus(theorem, exact.plus(root, theorem.rho))
     if theorem.attraction is not None:
         wrong += _attraction(theorem.attraction, theorem.rho, exact, root, rng)
     return wrong
@@ -155,12 +152,17 @@ def _squares(theorem: Theorem, exact: Exact, rng: random.Random) -> list[str]:
         wrong.append(f"x⁺ is said not to be isolated, and the smallest eigenvalue of H⁺ is {mp.nstr(lowest, 5)}")
     if theorem.min_curvature is not None:
         wrong += _curvature(theorem.min_curvature, lowest)
-    if theorem.x_plus_box is not None:
-        if not all(a <= v <= b for v, (a, b) in zip(plus, theorem.x_plus_box, strict=True)):
-            wrong.append("x⁺ lies outside of its box")
+    wrong += _x_plus(theorem, plus)
     if theorem.attraction is not None:
         wrong += _attraction(theorem.attraction, theorem.rho, exact, root, rng)
     return wrong
+
+
+def _x_plus(theorem: Theorem, plus: Vector) -> list[str]:
+    ends = theorem.x_plus_box
+    if ends is None or all(a <= v <= b for v, (a, b) in zip(plus, ends, strict=True)):
+        return []
+    return ["x⁺ lies outside of its box"]
 
 
 def _spectral_radius(exact: Exact, x: Vector, rho: float, lr: float) -> Any:

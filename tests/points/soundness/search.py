@@ -8,13 +8,13 @@ from typing import Any, Final, Literal
 import numpy as np
 import torch
 from scipy.optimize import minimize
-from soundness.formulas import Case
-from soundness.functions import TreeFunction, formula_of, make
 from torch import Tensor
 
 from samirage.points import find_hallucinated
 from samirage.points.equation import dense_update
 from samirage.sam.map import displacement
+from soundness.formulas import Case
+from soundness.functions import TreeFunction, formula_of, make
 
 Origin = Literal["hallucinated", "planted", "other"]
 
@@ -41,9 +41,12 @@ class Candidate:
 def candidates(case: Case, f: Any) -> Iterator[Candidate]:
     """Yield points of a function."""
     rng = random.Random(case.seed)
-    found = _found(f, case.rho, case.seed)
+    targets = _minimizers(f, case.seed)
+    found: list[Any] = []
+    for rho in (case.rho, 1.4 * case.rho, 0.7 * case.rho):
+        found = found or _found(f, targets, rho, case.seed)
     for point in found[:_PER_FUNCTION]:
-        yield Candidate(point.x, case.rho, "hallucinated", _is_regular(f, point.x, case.rho), point.max_stable_lr)
+        yield Candidate(point.x, point.rho, "hallucinated", _is_regular(f, point.x, point.rho), point.max_stable_lr)
     if not case.honest:
         for x in _planted(case, f, rng):
             yield Candidate(x, case.rho, "planted", False, None)
@@ -52,14 +55,14 @@ def candidates(case: Case, f: Any) -> Iterator[Candidate]:
         if found and rng.random() < 0.7:
             # Near a true one: the box may hold it or not.
             x = found[0].x + x * 10 ** rng.uniform(-14, -3)
-        yield Candidate(x, case.rho, "other", False, None)
+        yield Candidate(x, found[0].rho if found else case.rho, "other", False, None)
 
 
-def _found(f: Any, rho: float, seed: int) -> list[Any]:
+def _found(f: Any, targets: list[Tensor], rho: float, seed: int) -> list[Any]:
     found: list[Any] = []
-    for target in _minimizers(f, seed):
+    for target in targets:
         try:
-            points = find_hallucinated(f, target, rho=rho, methods=["sphere", "sam"], starts=8, steps=60, seed=seed)
+            points = find_hallucinated(f, target, rho=rho, methods=["sphere", "sam"], starts=6, steps=50, seed=seed)
         except (ValueError, RuntimeError):
             continue
         found += [p for p in points if p.grad_plus_norm < 1e-11]
@@ -82,9 +85,9 @@ def _minimizers(f: Any, seed: int) -> list[Tensor]:
     for _ in range(_STARTS):
         end = minimize(value_and_grad, rng.normal(size=f.dim), jac=True, method="BFGS", options={"gtol": 1e-10})
         x = torch.from_numpy(np.asarray(end.x, dtype=np.float64))
-        if np.isfinite(end.x).all() and np.abs(end.x).max() < 20 and float(f.grad(x).norm()) < 1e-6:
-            if all(float((x - other).norm()) > 1e-3 for other in found):
-                found.append(x)
+        near = np.isfinite(end.x).all() and np.abs(end.x).max() < 20 and float(f.grad(x).norm()) < 1e-6
+        if near and all(float((x - other).norm()) > 1e-3 for other in found):
+            found.append(x)
     return found[:2]
 
 
@@ -105,14 +108,14 @@ def _planted(case: Case, f: Any, rng: random.Random) -> Iterator[Tensor]:
                 yield x
     elif case.family == "nearly rotation-invariant":
         ray = TreeFunction(1, _on_axis(case.arguments["tree"]))
-        for point in _found(ray, case.rho, case.seed)[:2]:
+        for point in _found(ray, _minimizers(ray, case.seed), case.rho, case.seed)[:2]:
             direction = torch.tensor([rng.gauss(0, 1) for _ in range(f.dim)], dtype=torch.float64)
             axis = torch.eye(f.dim, dtype=torch.float64)[0]
             for e in (axis, direction / direction.norm()):
                 yield abs(float(point.x)) * e
     else:
         face = formula_of(case.name, case.arguments)
-        for point in _found(face, case.rho, case.seed)[:2]:
+        for point in _found(face, _minimizers(face, case.seed), case.rho, case.seed)[:2]:
             yield point.x
 
 
