@@ -12,12 +12,13 @@ from typing import Any, Final
 from samirage.errors import UserError
 from samirage.points import check_record, prove
 from soundness.exact import exact
+from soundness.forgery import forgeries
 from soundness.formulas import Case
 from soundness.functions import make
 from soundness.mutations import Mutation, mutate
 from soundness.oracle import judge
 from soundness.search import Candidate, candidates
-from soundness.theorem import NoTheorem, Theorem, of_proof, of_record, of_sentence
+from soundness.theorem import NoTheorem, Theorem, of_proof, of_record, of_sentence, plain
 
 REFUSALS: Final = (ValueError, UserError)
 """What a documented refusal is; a TypeError of `prove` is one too, for functions that balls cannot evaluate."""
@@ -74,23 +75,29 @@ def _examine_point(case: Case, f: Any, candidate: Candidate, tally: Tally, mutat
             else:
                 _note(case, candidate, proof, tally)
     except (*REFUSALS, TypeError) as error:
-        tally.counts["refused by prove"] += 1
-        if isinstance(error, TypeError) and "a proof needs" not in str(error):
+        tally.counts["points refused by prove"] += 1
+        if isinstance(error, TypeError) and case.honest:
             tally.wrong("prove: TypeError", f"{where}: {error}")
+        _examine_forgeries(case, f, candidate, tally)
         return
     except Exception as error:  # whatever else there is, is a finding
         tally.wrong(f"prove: traceback {type(error).__name__}", f"{where}: {error!r}")
         return
-    if not proof.statement:
+    if not proof.proved:
+        _examine_forgeries(case, f, candidate, tally)
+    if proof.theorem is None:
         return
     tally.counts["theorems" if proof.proved else "theorems in part"] += 1
     truth = exact(case.name, case.arguments)
     theorem = of_proof(proof)
     _judged(theorem, truth, "theorem", where, proof.statement, tally)
     try:
-        _judged(of_sentence(proof.statement, theorem), truth, "sentence", where, proof.statement, tally)
+        said = of_sentence(proof.statement, theorem)
     except NoTheorem as error:
         tally.wrong("sentence: unread", f"{where}: {error}: {proof.statement}")
+    else:
+        if said != plain(theorem):  # what is printed is judged too, unless it is the same
+            _judged(said, truth, "sentence", where, proof.statement, tally)
     if proof.proved:
         _examine_record(case, f, proof, where, tally, mutations)
 
@@ -138,10 +145,42 @@ def _examine_record(case: Case, f: Any, proof: Any, where: str, tally: Tally, mu
         tally.wrong("check: true record not confirmed", f"{where}: {check}")
         return
     record = json.loads(text)
-    _judged(of_record(record, f.dim), exact(case.name, case.arguments), "record", where, proof.statement, tally)
+    try:
+        told = of_record(record, f.dim)
+    except NoTheorem as error:
+        tally.wrong("record: unread", f"{where}: {error}: {text}")
+        return
+    if told != plain(of_proof(proof)) or record["statement"] != proof.statement:
+        _judged(told, exact(case.name, case.arguments), "record", where, proof.statement, tally)
     rng = random.Random(case.seed)
     for _ in range(mutations):
         examine_mutation(record, mutate(record, rng), tally)
+
+
+def _examine_forgeries(case: Case, f: Any, candidate: Candidate, tally: Tally) -> None:
+    """Write records that the prover did not, of a point that it would not take: the checker must not either."""
+    for record in forgeries(case, f, candidate):
+        tally.counts["forgeries"] += 1
+        where = json.dumps(record, ensure_ascii=False)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                check = check_record(where, make)
+        except (*REFUSALS, TypeError) as error:
+            tally.counts["forgeries refused"] += 1
+            if isinstance(error, TypeError) and case.honest:
+                tally.wrong("forgery: TypeError", f"{where}: {error!r}")
+            continue
+        except Exception as error:
+            tally.wrong(f"forgery: traceback {type(error).__name__}", f"{where}: {error!r}")
+            continue
+        if check.confirmed:
+            wrong = _false_of_confirmed(record, Mutation(where, (), "forged"))
+            tally.counts["forgeries confirmed and true"] += not wrong
+            if wrong:
+                tally.wrong(f"forgery: confirmed though false: {_kind(wrong)}", f"{where}: {wrong}")
+        else:
+            tally.counts["forgeries not confirmed"] += 1
 
 
 def examine_mutation(record: dict[str, Any], mutation: Mutation, tally: Tally) -> None:
@@ -175,25 +214,19 @@ def examine_mutation(record: dict[str, Any], mutation: Mutation, tally: Tally) -
 
 def _false_of_confirmed(record: dict[str, Any], mutation: Mutation) -> str:
     """Return what is false about a changed record that was confirmed; an empty text where nothing is."""
+    repeated: list[str] = []
     try:
-        pairs: list[str] = []
-        changed = json.loads(mutation.text, object_pairs_hook=lambda items: _noting(items, pairs))
-        if pairs:
-            return f"it has the keys {pairs} twice"
-        if not isinstance(changed, dict):
-            return "it is no object"
-        name, arguments = changed.get("function"), changed.get("arguments")
-        f = make(name, arguments)
-        theorem = of_record(changed, f.dim)
-        truth = exact(name, arguments)
-        statement = changed["statement"]
-        if not isinstance(statement, str):
-            return "its statement is no text"
-        if statement != record["statement"] and changed == {**record, "statement": statement}:
-            return "its statement is another one"
-        wrong = judge(theorem, truth) or judge(of_sentence(statement, theorem), truth)
+        changed = json.loads(mutation.text, object_pairs_hook=lambda items: _noting(items, repeated))
+        if repeated:
+            return f"it has the keys {repeated} twice"
+        theorem = of_record(changed, make(changed["function"], changed["arguments"]).dim)
+        said = of_sentence(changed["statement"], theorem)
+        truth = exact(changed["function"], changed["arguments"])
+        wrong = judge(theorem, truth) or ([] if said == theorem else judge(said, truth))
     except (NoTheorem, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"it says nothing: {error}"
+    if not wrong and changed["statement"] != record["statement"] and said == of_sentence(record["statement"], theorem):
+        return "its statement has changed, and no number in it"
     return "; ".join(wrong)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from samirage.points.record import Attraction, Theorem
+
 Path = tuple[str | int, ...]
 
 
@@ -55,17 +57,29 @@ def mutate(record: dict[str, Any], rng: random.Random) -> Mutation:
     key = path[-1]
     before = parent[key]
     what = rng.choice(_operations(before))(parent, key, rng)
+    if path[0] != "statement" and rng.random() < 0.6:
+        restate(changed)
+        what += ", restated"
     return Mutation(json.dumps(changed, ensure_ascii=rng.random() < 0.5), path, f"{what}: was {_short(before)}")
 
 
-def rewrite(record: dict[str, Any], path: Path, value: Any) -> dict[str, Any]:
-    """Return the record with another value at a path."""
-    changed = json.loads(json.dumps(record))
-    parent = changed
-    for key in path[:-1]:
-        parent = parent[key]
-    parent[path[-1]] = value
-    return changed
+def restate(record: dict[str, Any]) -> None:
+    """Write the statement that belongs to the other fields, if there is one: a forger has the program too."""
+    try:
+        a = record["attraction"]
+        theorem = Theorem(
+            reduction=record["reduction"],
+            rho=record["rho"],
+            centre=tuple(record["centre"]),
+            half_width=record["half_width"],
+            free=tuple(record["free"]),
+            grad_norm_above=record["grad_norm_above"],
+            min_curvature=record["min_curvature"],
+            attraction=None if a is None else Attraction(**a),
+        )
+        record["statement"] = theorem.statement
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return
 
 
 def _short(value: Any) -> str:
