@@ -33,6 +33,8 @@ class Tally:
         families: Of each family of functions: its true hallucinated points, and those that were proved.
         reasons: Why points that should be provable were not proved.
         findings: What is wrong, by kind, with the first example.
+        numbers: How often each kind of finding occurred.
+        first: After how many formulas each kind of finding was first seen.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -40,12 +42,14 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
     findings: dict[str, str] = field(default_factory=dict)
     numbers: Counter[str] = field(default_factory=Counter)
+    first: dict[str, int] = field(default_factory=dict)
     on_finding: Callable[[str, str], None] = lambda kind, text: None
 
     def wrong(self, kind: str, text: str) -> None:
         """Note a finding, and pass it on."""
         self.numbers[kind] += 1
         self.findings.setdefault(kind, text)
+        self.first.setdefault(kind, self.counts["formulas"])
         self.on_finding(kind, text)
 
 

@@ -127,7 +127,7 @@ def summary(tally: Tally) -> str:
     lines += [f"{count:8} {reason}" for reason, count in tally.reasons.most_common(20)]
     lines += ["", f"findings: {len(tally.findings)} kinds"]
     for kind, text in tally.findings.items():
-        lines += [f"{tally.numbers[kind]:8} {kind}", f"           {text}"]
+        lines += [f"{tally.numbers[kind]:8} {kind} (first in formula {tally.first[kind]})", f"           {text}"]
     return "\n".join(lines)
 
 

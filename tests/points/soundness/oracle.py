@@ -80,7 +80,7 @@ def _isolated(theorem: Theorem, exact: Exact, rng: random.Random) -> list[str]:
 
 def _x_plus(theorem: Theorem, plus: Vector) -> list[str]:
     ends = theorem.x_plus_box
-    if ends is None or all(a <= v <= b for v, (a, b) in zip(plus, ends, strict=True)):
+    if ends is None or all(a - ZERO <= v <= b + ZERO for v, (a, b) in zip(plus, ends, strict=True)):
         return []
     return ["x⁺ lies outside of its box"]
 
@@ -182,8 +182,8 @@ def _attraction(theorem: Theorem, claim: Attracts, exact: Exact, root: Vector, r
         wrong.append(f"the spectral radius is {mp.nstr(there, 8)} in the box of a contraction by {claim.factor!r}")
     # In one dimension all norms are the same; in more, the ellipsoid within the box says how far apart they can be.
     allowed = mp.mpf(1) if exact.dim == 1 else mp.mpf(2 * max(1.0, claim.half_width / claim.basin))
-    for _ in range(2):
-        direction = _random_direction(exact.dim, rng)
+    ahead = _random_direction(exact.dim, rng)
+    for direction in (ahead, [-e for e in ahead]):
         start = [c + mp.mpf(claim.basin) * mp.mpf("0.999999") * e for c, e in zip(root, direction, strict=True)]
         wrong += _simulated(theorem.rho, claim, exact, root, start, allowed)
     if exact.dim == 1:

@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from soundness.formulas import Case
-from soundness.functions import TreeFunction, formula_of
+from soundness.functions import TreeFunction, formula_of, make
 
 Origin = Literal["hallucinated", "planted", "other"]
 
@@ -136,14 +136,17 @@ def _described(f: Any, x: Tensor, rho: float) -> Candidate:
 
 def _planted(case: Case, f: Any, rng: random.Random) -> Iterator[Tensor]:
     """Yield points at which a lie would be true."""
+    arguments = {**case.arguments}
+    if "tree" in arguments:
+        arguments["tree"] = _as_rounded(arguments["tree"])
     if case.name in {"soundness:claimed-squares", "soundness:penalized-squares"}:
         start = torch.tensor([rng.gauss(0, 0.7) for _ in range(f.dim)], dtype=torch.float64)
         for begin in (start, 0.3 * start):
-            x = _residuals_vanish(f, begin, case.rho)
+            x = _residuals_vanish(make(case.name, arguments), begin, case.rho)
             if x is not None:
                 yield x
     elif case.family == "nearly rotation-invariant":
-        ray = TreeFunction(1, _on_axis(case.arguments["tree"]))
+        ray = TreeFunction(1, _on_axis(arguments["tree"]))
         for point in hallucinated(ray, _minimizers(ray, case.seed), case.rho, case.seed)[:2]:
             direction = torch.tensor([rng.gauss(0, 1) for _ in range(f.dim)], dtype=torch.float64)
             axis = torch.eye(f.dim, dtype=torch.float64)[0]
@@ -153,6 +156,16 @@ def _planted(case: Case, f: Any, rng: random.Random) -> Iterator[Tensor]:
         face = formula_of(case.name, case.arguments)
         for point in hallucinated(face, _minimizers(face, case.seed), case.rho, case.seed)[:2]:
             yield point.x
+
+
+def _as_rounded(tree: Any) -> Any:
+    """Return a tree without the terms `(big·m + c·m) − big·m`, which arithmetic of 53 bits loses, but for noise."""
+    if not isinstance(tree, list) or tree[0] == "x":
+        return tree
+    match tree:
+        case ["-", ["+", ["*", float(big), monomial], _], ["*", float(other), _]] if big == other and big >= 1e15:
+            return ["*", 0.0, monomial]
+    return [tree[0], *(_as_rounded(child) for child in tree[1:])]
 
 
 def _on_axis(tree: Any) -> Any:
