@@ -27,7 +27,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "points"))
 
 _ROUND: Final = 200  # examples between two looks at the clock
-_MUTATIONS: Final = 12  # of each record
+_MUTATIONS: Final = 20  # of each record
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from samirage.errors import UserError
 from samirage.points import check_record, prove
+from soundness.cases import Case
 from soundness.exact import exact
 from soundness.forgery import forgeries
-from soundness.formulas import Case
 from soundness.functions import make
 from soundness.mutations import Mutation, mutate
 from soundness.oracle import judge

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from soundness.formulas import Case
+from soundness.cases import Case
 from soundness.mutations import restate
 from soundness.search import Candidate
 from soundness.theorem import Attracts, Theorem, as_record

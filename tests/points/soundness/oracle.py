@@ -12,7 +12,7 @@ ZERO: Final = mp.mpf(10) ** -45
 """What counts as 0: far above the errors of the oracle, far below those that a float can make."""
 
 _PROBES: Final = 2
-_MOST_STEPS: Final = 60
+_MOST_STEPS: Final = 40
 _FALL: Final = 1e-2
 
 

@@ -13,15 +13,15 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from soundness.formulas import Case
+from soundness.cases import Case
 from soundness.functions import TreeFunction, formula_of, make
 
 Origin = Literal["hallucinated", "planted", "other"]
 
 _DESCENTS: Final = 2
 _STARTS: Final = 16
-_SAM_STEPS: Final = 30
-_NEWTON_STEPS: Final = 25
+_SAM_STEPS: Final = 20
+_NEWTON_STEPS: Final = (12, 6)  # of all points, and of those that come near
 _PER_FUNCTION: Final = 2
 
 
@@ -45,7 +45,7 @@ def candidates(case: Case, f: Any) -> Iterator[Candidate]:
     rng = random.Random(case.seed)
     targets = _minimizers(f, case.seed)
     found: list[Candidate] = []
-    for rho in (case.rho, 1.4 * case.rho, 0.7 * case.rho):
+    for rho in (case.rho, 1.4 * case.rho):
         found = found or hallucinated(f, targets, rho, case.seed)
     yield from found[:_PER_FUNCTION]
     if not case.honest:
@@ -88,9 +88,11 @@ def hallucinated(f: Any, targets: Tensor, rho: float, seed: int) -> list[Candida
         half = half - _clipped(0.2 * 0.9**step * f.grad(_plus(f, half, rho)), 0.3 * rho)
     x = torch.cat([half, x[_STARTS // 2 :]])
     x = x[x.isfinite().all(1)]
-    for _ in range(_NEWTON_STEPS):
+    for step in range(sum(_NEWTON_STEPS)):
         value, matrix = _equation(f, x, rho)
         good = value.isfinite().all(1) & matrix.isfinite().all((1, 2))
+        if step >= _NEWTON_STEPS[0]:
+            good &= value.norm(dim=1) < 1e-3
         x, value, matrix = x[good], value[good], matrix[good]
         if not len(x):
             return []

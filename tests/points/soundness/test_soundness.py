@@ -12,9 +12,9 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 
 from samirage.points import check_record, prove
+from soundness.cases import FAMILIES, Case, cases
 from soundness.exact import exact, vector
 from soundness.examine import Tally, examine, examine_mutation
-from soundness.formulas import FAMILIES, Case, cases
 from soundness.functions import make
 from soundness.mutations import Mutation, restate
 from soundness.oracle import judge

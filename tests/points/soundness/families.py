@@ -1,40 +1,14 @@
-"""Random functions: wells, bumps, moats, rings, least squares, networks, compositions; and claims that lie."""
+"""Random functions: wells, bumps, moats, rings, least squares, networks and compositions of anything.
 
-import math
-from dataclasses import dataclass
+Each strategy draws the name of a function with its arguments, as `soundness.functions.make` takes them.
+"""
+
 from functools import reduce
 from typing import Any
 
 from hypothesis import strategies as st
 
 from soundness.functions import Tree
-
-
-@dataclass(frozen=True)
-class Case:
-    """A function with what is asked of it.
-
-    Attributes:
-        family: Which of the strategies made it.
-        name: Name of the function, for `soundness.functions.make`.
-        arguments: Its arguments: plain data.
-        rho: Perturbation radius.
-        lr_part: Learning rate, as a part of the largest stable one; None: attraction is not asked for.
-        radius: Half-width of the box; None: the prover chooses.
-        bits: Precision of the prover's balls.
-        seed: Of the search for points, and of the mutations.
-        honest: Whether the function is what its attributes say.
-    """
-
-    family: str
-    name: str
-    arguments: dict[str, Any]
-    rho: float
-    lr_part: float | None
-    radius: float | None
-    bits: int
-    seed: int
-    honest: bool = True
 
 
 def x(i: int) -> Tree:
@@ -144,47 +118,7 @@ def squares(draw: Any) -> tuple[str, dict[str, Any]]:
     return "soundness:claimed-squares", {**made, "tree": tree}
 
 
-@st.composite
-def false_squares(draw: Any) -> tuple[str, dict[str, Any]]:
-    """A function that is not the sum of the squares of its `residuals`: by much, by little, or by rounding only."""
-    made = draw(residuals())
-    honest = total([power(r, 2) for r in made["residuals"]])
-    lie = draw(st.sampled_from(["decay", "tilt", "scaled", "shifted", "cancelling", "ulp", "dropped"]))
-    decay = draw(st.sampled_from([1e-14, 1e-6, 1e-3, 0.1, 0.3]))
-    if lie == "decay":
-        return "soundness:penalized-squares", {**made, "decay": decay}
-    if lie == "tilt":
-        tree = plus(honest, times(decay, x(0)))
-    elif lie == "scaled":
-        tree = plus(times(1 + decay, power(made["residuals"][0], 2)), times(decay, power(x(1), 2)))
-    elif lie == "shifted":
-        tree = total([power(plus(r, decay), 2) for r in made["residuals"]])
-    elif lie == "cancelling":
-        tree = draw(cancelling(honest, made["dim"]))
-    elif lie == "ulp":
-        made["residuals"][0] = times(["-", times(0.9, power(x(0), 2)), 0.7], 0.5)
-        tree = power(times(["-", times(math.nextafter(0.9, 1), power(x(0), 2)), 0.7], 0.5), 2)
-        tree = total([tree, *(power(r, 2) for r in made["residuals"][1:])])
-    else:
-        tree = plus(honest, power(["-", x(1), decay], 2))
-    return "soundness:claimed-squares", {**made, "tree": tree}
-
-
-@st.composite
-def cancelling(draw: Any, tree: Tree, dim: int) -> Tree:
-    """Add a term whose neighbours hide it from arithmetic of 53 bits: `(big·m + c·m) − big·m`."""
-    i = draw(st.integers(0, dim - 1))
-    monomial = draw(st.sampled_from([power(x(i), 2), x(i), power(x(i), 4), times(x(i), x(0))]))
-    big, c = draw(st.sampled_from([1e16, 3e16, 1e18, 7e19])), draw(st.sampled_from([0.3, 0.1, -0.2, 0.01, 1e-9]))
-    hidden = ["-", plus(times(big, monomial), times(c, monomial)), times(big, monomial)]
-    if draw(st.booleans()):
-        # Small coefficients cancel too: 0.1 + 0.2 − 0.3 is not 0, neither in floats nor exactly, and they differ.
-        a, b, c = (times(k, monomial) for k in (0.1, 0.2, 0.3))
-        hidden = times(["-", plus(a, b), c], draw(st.sampled_from([1.0, 1e15])))
-    return plus(tree, hidden) if draw(st.booleans()) else plus(hidden, tree)
-
-
-def _radial(dim: int, weights: list[float], constant: float, factor: float) -> Tree:
+def radial(dim: int, weights: list[float], constant: float, factor: float) -> Tree:
     s = total([times(w, power(x(i), 2)) if w != 1 else power(x(i), 2) for i, w in enumerate(weights)])
     return times(factor, power(["-", s, constant], 2))
 
@@ -195,8 +129,9 @@ def rings(draw: Any) -> tuple[str, dict[str, Any]]:
     dim = draw(st.integers(2, 4))
     weight = draw(st.sampled_from([1.0, 1.0, 0.7, 0.1]))
     constant, factor = draw(positive(0.5, 2.0)), draw(positive(0.1, 0.5))
-    tree = _radial(dim, [weight] * dim, constant * weight, factor)
-    form = draw(st.sampled_from(["factored", "sextic", "expanded", "expanded", "tanh", "exp"]))
+    tree = radial(dim, [weight] * dim, constant * weight, factor)
+    forms = ("factored", "sextic", "expanded", "tanh", "exp", "sqrt", "log", "quotient")
+    form = draw(st.sampled_from(forms))
     s = total([power(x(i), 2) for i in range(dim)])
     if form == "sextic":
         tree = plus(tree, times(draw(positive(0.2, 0.3)) / 10, power(s, 3)))
@@ -211,35 +146,29 @@ def rings(draw: Any) -> tuple[str, dict[str, Any]]:
         tree = ["-", quartic, times(2 * factor * constant, s)]
     elif form == "tanh":
         tree = power(["tanh", times(["-", s, constant], factor)], 2)
+    elif form == "sqrt":
+        tree = power(["-", ["sqrt", s], constant], 2)  # with a kink at the origin
+    elif form == "log":
+        tree = power(["log", times(s, 1 / constant)], 2)
+    elif form == "quotient":
+        tree = plus(times(0.2, s), ["/", 1.0, plus(s, draw(positive(0.2, 0.5)))])
     elif form == "exp":
         tree = plus(times(0.5, s), times(2.0, ["exp", times(s, -draw(positive(0.5, 1.5)))]))
     return "soundness:formula", {"dim": dim, "tree": tree}
 
 
 @st.composite
-def false_rings(draw: Any) -> tuple[str, dict[str, Any]]:
-    """Functions that are nearly, but not, functions of the distance from the origin."""
-    dim = draw(st.integers(2, 3))
-    constant, factor = draw(positive(0.5, 2.0)), draw(positive(0.1, 0.5))
-    lie = draw(st.sampled_from(["ulp", "cancelling", "factor", "tiny", "cubic"]))
-    weights = [1.0] * dim
-    if lie == "ulp":
-        first = draw(st.sampled_from([1.0, 0.1, 0.7, 0.3]))
-        weights = [first] * (dim - 1) + [math.nextafter(first, draw(st.sampled_from([0.0, 2.0])))]
-        constant *= first
-    elif lie == "factor":
-        # (0.1·3)·x² against 0.3·x²: the products of floats are rounded, those of the formula are not.
-        s = total([times(3.0, times(0.1, power(x(0), 2))), *(times(0.1 * 3.0, power(x(i), 2)) for i in range(1, dim))])
-        return "soundness:formula", {"dim": dim, "tree": times(factor, power(["-", s, 0.3 * constant], 2))}
-    tree = _radial(dim, weights, constant, factor)
-    if lie == "cancelling":
-        tree = draw(cancelling(tree, dim))
-    elif lie == "tiny":
-        tree = plus(tree, times(draw(st.sampled_from([1e-300, 1e-30, 1e-17, 1e-9, 1e-3])), power(x(0), 2)))
-    elif lie == "cubic":
-        # Invariant under the rotations by a right angle, and under all that exchange coordinates.
-        tree = plus(tree, times(draw(st.sampled_from([1e-12, 0.01])), total([power(x(i), 4) for i in range(dim)])))
-    return "soundness:formula", {"dim": dim, "tree": tree}
+def scaled(draw: Any) -> tuple[str, dict[str, Any]]:
+    """Wells of another size: the coordinates are some thousandths, or thousands."""
+    name, arguments = draw(wells())
+    scale = draw(st.sampled_from([1e-3, 0.1, 50.0, 1e4]))
+
+    def of(tree: Tree) -> Tree:
+        if not isinstance(tree, list):
+            return tree
+        return times(scale, tree) if tree[0] == "x" else [tree[0], *map(of, tree[1:])]
+
+    return name, {**arguments, "tree": of(arguments["tree"])}
 
 
 @st.composite
@@ -256,23 +185,6 @@ def networks(draw: Any) -> tuple[str, dict[str, Any]]:
         "hidden": 1,
         "weight_decay": draw(st.sampled_from([0.0, 0.01, 0.05, 0.1])),
     }
-
-
-@st.composite
-def false_networks(draw: Any) -> tuple[str, dict[str, Any]]:
-    """Networks whose values are not those that their attributes tell."""
-    _, arguments = draw(networks())
-    arguments["weight_decay"] = draw(st.sampled_from([0.05, 0.1]))
-    if draw(st.booleans()):
-        return "soundness:penalized-network", {**arguments, "extra": draw(st.sampled_from([0.01, 0.1]))}
-    return "soundness:misstated-network", {**arguments, "stated": draw(st.sampled_from([0.02, 0.15]))}
-
-
-@st.composite
-def false_values(draw: Any) -> tuple[str, dict[str, Any]]:
-    """Functions whose values are not those of their formula."""
-    _, arguments = draw(st.one_of(wells(), rings()))
-    return "soundness:penalized-value", {**arguments, "decay": draw(st.sampled_from([0.01, 0.1]))}
 
 
 @st.composite
@@ -326,49 +238,3 @@ def built_in(draw: Any) -> tuple[str, dict[str, Any]]:
     return name, draw(st.fixed_dictionaries({}, optional=_BUILT_IN[name]))
 
 
-@st.composite
-def expressions(draw: Any) -> tuple[str, dict[str, Any]]:
-    """The same as SymPy expressions."""
-    _, arguments = draw(st.one_of(wells(), bumps(), rings(), false_rings()))
-    return "soundness:sympy", arguments
-
-
-FAMILIES: dict[str, tuple[Any, bool, int]] = {
-    "wells": (wells(), True, 4),
-    "bumps": (bumps(), True, 3),
-    "rings": (rings(), True, 2),
-    "least squares": (squares(), True, 3),
-    "networks as least squares": (residual_networks(), True, 1),
-    "networks": (networks(), True, 1),
-    "compositions": (compositions(), True, 3),
-    "built-in": (built_in(), True, 3),
-    "expressions": (expressions(), True, 1),
-    "false residuals": (false_squares(), False, 2),
-    "nearly rotation-invariant": (false_rings(), False, 3),
-    "values that are not the formula's": (false_values(), False, 1),
-    "networks that misstate themselves": (false_networks(), False, 1),
-}
-"""The strategies, whether their functions are what they say, and how often each is drawn."""
-
-_DRAWN = [name for name, (_, _, weight) in FAMILIES.items() for _ in range(weight)]
-
-
-@st.composite
-def cases(draw: Any, families: tuple[str, ...] = tuple(_DRAWN)) -> Case:
-    """A function, and what is asked of it."""
-    family = draw(st.sampled_from(families))
-    strategy, honest, _ = FAMILIES[family]
-    name, arguments = draw(strategy)
-    radii = st.one_of(st.sampled_from([1.5, 1.2, 2.0, 0.9]), st.floats(0.7, 2.2))
-    half_widths = st.one_of(st.none(), st.none(), st.floats(-13, -0.5).map(lambda e: 10.0**e))
-    return Case(
-        family,
-        name,
-        arguments,
-        draw(radii),
-        draw(st.sampled_from([None, 0.05, 0.3, 0.8, 0.99, 1.001, 1.5])),
-        draw(half_widths),
-        draw(st.sampled_from([113, 113, 53, 200])),
-        draw(st.integers(0, 2**16)),
-        honest,
-    )
