@@ -35,6 +35,7 @@ class Tally:
         findings: What is wrong, by kind, with the first example.
         numbers: How often each kind of finding occurred.
         first: After how many formulas each kind of finding was first seen.
+        refused: The true records that the checker did not confirm.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -43,6 +44,7 @@ class Tally:
     findings: dict[str, str] = field(default_factory=dict)
     numbers: Counter[str] = field(default_factory=Counter)
     first: dict[str, int] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
     on_finding: Callable[[str, str], None] = lambda kind, text: None
 
     def wrong(self, kind: str, text: str) -> None:
@@ -145,8 +147,9 @@ def _examine_record(case: Case, f: Any, proof: Any, where: str, tally: Tally, mu
         tally.wrong(f"check: true record: {type(error).__name__}", f"{where}: {error!r}")
         return
     if not check.confirmed:
+        # The theorem is true, as far as the oracle tells: nothing false was said, but the checker's balls are wider.
         tally.counts["false refusals"] += 1
-        tally.wrong("check: true record not confirmed", f"{where}: {check}")
+        tally.refused.append(f"{where}: {'; '.join(line for line in check.lines if 'NOT' in line)}")
         return
     record = json.loads(text)
     try:

@@ -226,8 +226,8 @@ _BUILT_IN = {
     "double-well": {"stiffness": positive(0.2, 1.0), "coupling": small()},
     "ring": {"radius": positive(0.5, 1.5), "dim": st.integers(1, 4)},
     "multi-well": {"dim": st.integers(1, 3)},
-    "bump-on-bowl": {"height": positive(1.0, 3.0)},
-    "moat": {"height": positive(0.5, 1.1), "skew": positive(0.3, 0.8)},
+    "bump-on-bowl": {"height": positive(1.0, 3.0), "width": positive(0.3, 0.7)},
+    "moat": {"width": positive(0.8, 1.3), "height": positive(0.5, 1.1), "skew": positive(0.3, 0.8)},
 }
 
 
@@ -236,5 +236,3 @@ def built_in(draw: Any) -> tuple[str, dict[str, Any]]:
     """The functions that have names."""
     name = draw(st.sampled_from(list(_BUILT_IN)))
     return name, draw(st.fixed_dictionaries({}, optional=_BUILT_IN[name]))
-
-

@@ -125,6 +125,7 @@ def summary(tally: Tally) -> str:
     lines += ["", "by family:"] + [f"{count:8} {key}" for key, count in sorted(tally.families.items())]
     lines += ["", "true points that were not proved:"]
     lines += [f"{count:8} {reason}" for reason, count in tally.reasons.most_common(20)]
+    lines += ["", "true records that were not confirmed:", *tally.refused[:3]]
     lines += ["", f"findings: {len(tally.findings)} kinds"]
     for kind, text in tally.findings.items():
         lines += [f"{tally.numbers[kind]:8} {kind} (first in formula {tally.first[kind]})", f"           {text}"]

@@ -5,7 +5,20 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from soundness.families import networks, plus, positive, power, radial, residuals, rings, squares, times, total, wells, x
+from soundness.families import (
+    networks,
+    plus,
+    positive,
+    power,
+    radial,
+    residuals,
+    rings,
+    squares,
+    times,
+    total,
+    wells,
+    x,
+)
 from soundness.functions import Tree
 
 
@@ -115,5 +128,3 @@ def false_values(draw: Any) -> tuple[str, dict[str, Any]]:
     """Functions whose values are not those of their formula."""
     _, arguments = draw(st.one_of(wells(), rings()))
     return "soundness:penalized-value", {**arguments, "decay": draw(st.sampled_from([0.01, 0.1]))}
-
-
