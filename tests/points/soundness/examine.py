@@ -149,7 +149,8 @@ def _examine_record(case: Case, f: Any, proof: Any, where: str, tally: Tally, mu
     if not check.confirmed:
         # The theorem is true, as far as the oracle tells: nothing false was said, but the checker's balls are wider.
         tally.counts["false refusals"] += 1
-        tally.refused.append(f"{where}: {'; '.join(line for line in check.lines if 'NOT' in line)}")
+        failed = "; ".join(line for line in check.lines if "NOT" in line)
+        tally.refused.append(f"{where}: {failed}")
         return
     record = json.loads(text)
     try:
