@@ -11,12 +11,14 @@ from samirage._version import __version__
 if TYPE_CHECKING:
     from samirage.monitor import Diagnosis, Monitor, diagnose
     from samirage.optim import SAM, StepRecord
-    from samirage.sam import Guard, Status, WarmStart
+    from samirage.sam import Guard, Lift, Mix, Status, WarmStart
 
 _HOME = {
     "SAM": "samirage.optim",
     "Diagnosis": "samirage.monitor",
     "Guard": "samirage.sam",
+    "Lift": "samirage.sam",
+    "Mix": "samirage.sam",
     "Monitor": "samirage.monitor",
     "Status": "samirage.sam",
     "StepRecord": "samirage.optim",
@@ -28,6 +30,8 @@ __all__ = [
     "SAM",
     "Diagnosis",
     "Guard",
+    "Lift",
+    "Mix",
     "Monitor",
     "Status",
     "StepRecord",

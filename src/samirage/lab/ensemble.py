@@ -4,7 +4,7 @@ One computation trains all members, so that 80 seeds of full-batch MNIST are a f
 instead of 80 small programs. Members share the examples and the order of the batches, and never mix.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -14,8 +14,9 @@ from torch import Tensor
 from samirage.lab.stacked import AbstractMembers
 from samirage.monitor import Watch
 from samirage.sam import (
-    VARIANTS,
     AbstractGuard,
+    AbstractVariant,
+    Plan,
     Policy,
     Schedule,
     StepFigures,
@@ -27,8 +28,11 @@ from samirage.sam import (
     perturb,
     plain_figures,
     step_figures,
+    variant_of,
 )
 from samirage.sam.checks import checked_count, checked_number
+from samirage.sam.reductions import BATCHED
+from samirage.sam.variants import State
 
 FIGURES: Final = tuple(field.name for field in fields(StepFigures))
 
@@ -43,7 +47,7 @@ class Recipe:
         steps: Number of steps, at least 1.
         lr: Learning rate, above 0.
         rho: Perturbation radius, at least 0; 0 trains without SAM.
-        variant: Perturbation rule; see `samirage.sam.perturb`.
+        variant: A variant's name, or an object; see `samirage.sam.variants`.
         warm_start: Plain steps before SAM, if any.
         schedule: What the radius of every step is multiplied by, if anything.
         guard: What to follow once both gradients are known, and how far to look next; for every member on its own.
@@ -58,7 +62,7 @@ class Recipe:
     steps: int
     lr: float
     rho: float = 0.0
-    variant: Variant = "sam"
+    variant: Variant | AbstractVariant = "sam"
     warm_start: WarmStart | None = None
     schedule: Schedule | None = None
     guard: AbstractGuard | None = None
@@ -71,8 +75,9 @@ class Recipe:
         checked_number("lr", self.lr, above=0)
         checked_number("rho", self.rho, least=0)
         checked_number("momentum", self.momentum, least=0, below=1)
-        if self.variant not in VARIANTS:
-            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}; got {self.variant!r}")
+        refusal = variant_of(self.variant).refuses("engine")
+        if refusal is not None:
+            raise ValueError(refusal)
         if self.batch_size is not None:
             checked_count("batch_size", self.batch_size)
         check_lengths(self.warm_start, self.schedule, steps=self.steps)
@@ -82,15 +87,31 @@ class Recipe:
         """Which steps perturb and how far, and what they follow."""
         return Policy(warm_start=self.warm_start, schedule=self.schedule, guard=self.guard)
 
+    def takes(self, plan: Plan) -> int:
+        """Return how many gradients a step takes, 1 or 2.
+
+        Args:
+            plan: Its plan.
+        """
+        return variant_of(self.variant).passes(plan.since) if self.is_sam(plan) else 1
+
+    def is_sam(self, plan: Plan) -> bool:
+        """Tell whether a step is one of SAM's, with one pass or two.
+
+        Args:
+            plan: Its plan.
+        """
+        return self.rho * plan.factor > 0 and plan.due
+
     @property
     def passes(self) -> int:
-        """Gradient evaluations that are planned for one member: two where it takes a radius, else one.
+        """Gradient evaluations that are planned for one member.
 
         A warm start by criterion counts as long as it may last, since when it will be over is not known.
         """
         policy = self.policy
         state = policy.begin(torch.zeros(()))
-        return sum(2 if self.rho * policy.plan(step, state).factor > 0 else 1 for step in range(self.steps))
+        return sum(self.takes(policy.plan(step, state)) for step in range(self.steps))
 
 
 def train(
@@ -129,15 +150,11 @@ def train(
     followed = torch.zeros(recipe.steps, len(like), dtype=torch.bool, device=like.device)
     passes = torch.ones_like(followed, dtype=torch.int64)
     for step, rows in zip(range(recipe.steps), _batches(members.size, recipe, like.device), strict=False):
-        radius = training.radius(step)
-        if radius == 0:
-            figures = training.plain_step(rows)
-        else:
-            figures = training.sam_step(step, rows, radius, followed[step])
-            passes[step] = 2
+        taken, figures = training.step(step, rows, followed[step])
+        passes[step] = taken
         for row, name in zip(course, FIGURES, strict=True):
             row[step] = getattr(figures, name)
-        after_step(step, 1 if radius == 0 else 2)
+        after_step(step, taken)
     return {**dict(zip(FIGURES, course, strict=True)), "followed": followed, "passes": passes}
 
 
@@ -145,32 +162,40 @@ class _Training:
     """The steps of one training, and the buffers that they share."""
 
     def __init__(self, members: AbstractMembers, recipe: Recipe, watch: Watch | None) -> None:
-        self._members, self._recipe, self._policy, self._watch = members, recipe, recipe.policy, watch
+        self._members, self._recipe, self._watch = members, recipe, watch
+        self._policy, self._variant = recipe.policy, variant_of(recipe.variant)
         self._params = members.params
         self._grads = [torch.empty_like(p) for p in self._params]
         precise = norm(self._params, batched=True)
         self.like = precise.to(self._params[0])
         self._state = self._policy.begin(precise)
+        self._memory: State = {}  # the variant's
         # Where g is needed beyond pass 1, g⁺ has buffers of its own; otherwise it takes the place of g, for what the
         # step touches should fit into the cache.
-        keeps_grads = self._policy.learns or recipe.variant == "asam"
+        keeps_grads = self._policy.learns or not (self._variant.is_multiple and self._variant.follows_grad_plus)
         self._grads_plus = [torch.empty_like(g) for g in self._grads] if keeps_grads else self._grads
         self._velocity = [torch.zeros_like(p) for p in self._params] if recipe.momentum else None
 
-    def radius(self, step: int) -> float:
-        """Return the radius of a step, before the guard; 0 if it takes one pass, for no member looks."""
+    def step(self, step: int, rows: Tensor | None, followed: Tensor) -> tuple[int, StepFigures]:
+        """Take a step, and write which members followed `g⁺`; return how many passes it took, and its figures."""
         plan = self._policy.plan(step, self._state)
-        return self._recipe.rho * plan.factor if plan.due else 0.0
+        taken = self._recipe.takes(plan)
+        if taken == 2:
+            return taken, self._sam_step(step, rows, self._recipe.rho * plan.factor, followed)
+        return taken, self._step_of_one_pass(rows, reuses=self._recipe.is_sam(plan))
 
-    def plain_step(self, rows: Tensor | None) -> StepFigures:
+    def _step_of_one_pass(self, rows: Tensor | None, *, reuses: bool) -> StepFigures:
         loss = self._members.loss_and_grads(self._params, self._grads, rows)
         figures = plain_figures(loss=loss, grad_norm=norm(self._grads, batched=True))
         if self._watch is not None:
             self._watch.saw_plain_step(figures)
-        self._move_along(self._grads)
+        direction: Sequence[Tensor] = self._grads
+        if reuses:  # what the variant remembers of an earlier step
+            direction, self._memory = self._variant.direction(self._grads, None, self._memory, BATCHED)
+        self._move_along(direction)
         return figures
 
-    def sam_step(self, step: int, rows: Tensor | None, rho: float, followed: Tensor) -> StepFigures:
+    def _sam_step(self, step: int, rows: Tensor | None, rho: float, followed: Tensor) -> StepFigures:
         """Take a step of two passes, and write which members followed `g⁺`."""
         loss = self._members.loss_and_grads(self._params, self._grads, rows)
         if self._watch is not None:
@@ -179,6 +204,10 @@ class _Training:
         decision = self._policy.decide(step, self._state, figures)
         self._state = self._policy.after(step, self._state, figures)
         followed.copy_(decision.accepted)
+        if not self._variant.follows_grad_plus:
+            direction, self._memory = self._variant.direction(self._grads, self._grads_plus, self._memory, BATCHED)
+            for out, d in zip(self._grads_plus, direction, strict=True):
+                out.copy_(d)
         if self._policy.learns:
             follow(decision, self._grads, self._grads_plus)
         if self._watch is not None:
@@ -191,7 +220,8 @@ class _Training:
         """Take pass 2 at the radius that the guard leaves; write `g⁺`."""
         params, grads = self._params, self._grads
         radius = rho if self._state.guard is None else rho * self._state.guard.factor
-        perturbation = perturb(params, grads, radius, variant=self._recipe.variant, batched=True)
+        perturbation = perturb(params, grads, radius, variant=self._variant, batched=True, state=self._memory)
+        self._memory = perturbation.state
         # One buffer serves as e, then x⁺, then the realised x⁺ − x.
         plus = perturbation.displacement
         torch._foreach_add_(plus, params)
@@ -204,11 +234,11 @@ class _Training:
             predicted_gain=perturbation.predicted_gain,
             displacement=plus,
             grads_plus=self._grads_plus,
-            ascent=grads if self._recipe.variant == "asam" else None,
+            ascent=None if self._variant.is_multiple else grads,
             batched=True,
         )
 
-    def _move_along(self, direction: list[Tensor]) -> None:
+    def _move_along(self, direction: Sequence[Tensor]) -> None:
         if self._velocity is not None:
             torch._foreach_mul_(self._velocity, self._recipe.momentum)
             torch._foreach_add_(self._velocity, direction)

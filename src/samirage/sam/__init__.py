@@ -40,6 +40,8 @@ from samirage.sam.map import (
 from samirage.sam.perturbation import Perturbation, ascent_direction, perturb
 from samirage.sam.policies.driver import Plan, Policy, PolicyState, follow
 from samirage.sam.policies.guard import AbstractGuard, Decision, Guard, GuardState
+from samirage.sam.policies.lift import Lift
+from samirage.sam.policies.mix import Mix
 from samirage.sam.policies.schedule import (
     AbstractSchedule,
     Constant,
@@ -85,7 +87,9 @@ __all__ = [
     "Guard",
     "GuardState",
     "Jacobian",
+    "Lift",
     "LookSAM",
+    "Mix",
     "MotionFigures",
     "MotionProducts",
     "Perturbation",

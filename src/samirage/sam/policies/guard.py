@@ -32,6 +32,35 @@ class GuardState:
     rejections: Tensor
     consecutive: Tensor
 
+    @classmethod
+    def fresh(cls, like: Tensor) -> "GuardState":
+        """Return the state before the first step: the whole radius, and no rejection yet.
+
+        Args:
+            like: A tensor such as `‖g‖`, whose shape, () or (S,), dtype and device the factor shall have.
+
+        Returns:
+            The state.
+        """
+        zero = torch.zeros_like(like, dtype=torch.int64)
+        return cls(torch.ones_like(like), zero, zero)
+
+    def counted(self, accepted: Tensor, factor: Tensor | None = None) -> "GuardState":
+        """Return the state after another pass.
+
+        Args:
+            accepted: Whether it was accepted.
+            factor: The radius factor of the next; None for the same.
+
+        Returns:
+            The state.
+        """
+        return GuardState(
+            self.factor if factor is None else factor,
+            self.rejections + (~accepted).long(),
+            torch.where(accepted, 0, self.consecutive + 1),
+        )
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -96,6 +125,8 @@ class Guard(AbstractGuard):
             often without descent.
         shrink: Factor of the radius after a rejection, above 0 and below 1.
         growth: Factor of the radius after an accepted step, at least 1.
+        cap: Largest `‖g⁺‖/‖g‖` that is accepted, at least 1; None for any. With a cap `‖d‖ ≤ max(1, cap)·‖g‖` besides
+            `d·g ≥ kappa‖g‖²`, so that a plain full-batch step of `eta < 2·kappa/(L·cap²)` descends at any radius.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -116,24 +147,18 @@ class Guard(AbstractGuard):
     kappa: float = 0.7
     shrink: float = 0.5
     growth: float = 1.05
+    cap: float | None = None
 
     def __post_init__(self) -> None:
         checked_number("Guard kappa", self.kappa, above=0, below=1)
         checked_number("Guard shrink", self.shrink, above=0, below=1)
         checked_number("Guard growth", self.growth, least=1)
+        if self.cap is not None:
+            checked_number("Guard cap", self.cap, least=1)
 
     def begin(self, like: Tensor) -> GuardState:
-        """Return the state before the first step: the whole radius, and no rejection yet.
-
-        Args:
-            like: A tensor such as `‖g‖`, whose shape, () or (S,), dtype and device the factor shall have.
-
-        Returns:
-            The state.
-        """
-        one = torch.ones_like(like)
-        zero = torch.zeros_like(like, dtype=torch.int64)
-        return GuardState(one, zero, zero)
+        """Return the state before the first step; see `AbstractGuard.begin`."""
+        return GuardState.fresh(like)
 
     def accepts(self, figures: StepFigures) -> Tensor:
         """Tell whether to follow the shifted gradient: `s ≥ kappa·max(‖g‖, ‖g⁺‖)`, or `g = 0`, where both are the same.
@@ -144,7 +169,10 @@ class Guard(AbstractGuard):
         Returns:
             Boolean tensor in the shape of the figures; False where one is not finite.
         """
-        return agreement(figures) >= self.kappa
+        accepted = agreement(figures) >= self.kappa
+        if self.cap is None:
+            return accepted
+        return accepted & (figures.grad_plus_norm <= self.cap * figures.grad_norm)
 
     def decide(self, figures: StepFigures) -> Decision:
         """Return the decision for `g⁺` where `accepts` says so, and for `g` elsewhere; see `AbstractGuard.decide`."""
@@ -161,8 +189,4 @@ class Guard(AbstractGuard):
             The state, with the radius factor that the next such pass takes.
         """
         factor = torch.where(accepted, state.factor * self.growth, state.factor * self.shrink)
-        return GuardState(
-            factor.clamp(_SMALLEST_FACTOR, 1.0),
-            state.rejections + (~accepted).long(),
-            torch.where(accepted, 0, state.consecutive + 1),
-        )
+        return state.counted(accepted, factor.clamp(_SMALLEST_FACTOR, 1.0))

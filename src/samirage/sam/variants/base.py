@@ -18,7 +18,7 @@ from samirage.sam.reductions import BATCHED, SINGLE, Reductions, reciprocals
 
 Rho = float | Tensor | Sequence[float] | Sequence[float | Tensor]
 State = Mapping[str, list[Tensor]]
-Use = Literal["ranks", "shards", "every", "sparse", "map"]
+Use = Literal["ranks", "shards", "every", "sparse", "map", "engine"]
 
 
 class AbstractVariant(ABC):
@@ -129,7 +129,8 @@ class AbstractVariant(ABC):
 
         Args:
             use: `"ranks"` (`scope="local"` over ranks), `"shards"` (over shards in one process), `"every"` (another
-                period than 1), `"sparse"` (gradients), or `"map"` (`samirage.sam.sam_map` and certificates).
+                period than 1), `"sparse"` (gradients), `"map"` (`samirage.sam.sam_map` and certificates), or
+                `"engine"` (stacks of networks, whose parameters have no names).
         """
         name = type(self).__name__
         keeps = " and ".join(self.state_names)
@@ -143,6 +144,8 @@ class AbstractVariant(ABC):
                 f"{name} compares the gradients of both passes, and with scope 'local' the ranks average only the "
                 "second: use scope='global', or shards in one process"
             )
+        if use == "engine" and self.needs_names:
+            return f"{name} treats parameters by their names, and in the ensemble engine they have none: train by SAM"
         if use == "sparse" and (keeps or not self.follows_grad_plus):
             return f"{name} needs dense gradients, and one is sparse: build the embedding with sparse=False"
         if use == "map" and (keeps or not self.follows_grad_plus):
