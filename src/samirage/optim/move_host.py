@@ -84,18 +84,26 @@ class HostMove(AbstractMove):
         self._params, self._home = list(params), []
         self._grads = [p.grad for p in params if p.grad is not None]
         self._displacements: list[Tensor] = []
-        self._grad_norm = norm_on_host(self._grads)
-        self._multiple = variant.rule.multiple(self._grad_norm, rho)
-        if self._multiple is None:
-            rule, state = variant.for_params(params), variant.state_of(params)
-            found = perturb(params, self._grads, rho, variant=rule, state=state)
-            variant.note(params, found.state)
-            self._displacements, self._predicted_gain = found.displacement, float(found.predicted_gain)
+        self._multiple: float | None = None  # what makes e of g, if anything
+        if not variant.is_multiple:
+            self._perturb(rho, variant)
         else:
+            self._grad_norm = norm_on_host(self._grads)
+            self._multiple = variant.rule.multiple(self._grad_norm, rho)
             self._predicted_gain = self._multiple * self._grad_norm**2
         self._copies = [g.clone() for g in self._grads] if keep_grads or self._multiple is None else None
         self._keeps_grads = keep_grads
         self.finite = YES if math.isfinite(self._grad_norm) else NO
+
+    def _perturb(self, rho: float, variant: VariantInUse) -> None:
+        if variant.is_stateless:
+            found = perturb(self._params, self._grads, rho, variant=variant.rule)
+        else:
+            rule, state = variant.for_params(self._params), variant.state_of(self._params)
+            found = perturb(self._params, self._grads, rho, variant=rule, state=state)
+            variant.note(self._params, found.state)
+        self._grad_norm, self._predicted_gain = found.grad_norm.item(), found.predicted_gain.item()
+        self._displacements = found.displacement
 
     @property
     def grad_norm(self) -> Tensor:

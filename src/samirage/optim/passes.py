@@ -25,7 +25,7 @@ from samirage.optim.side_effects import SideEffects
 from samirage.optim.skip import poison_gradients, step_unless
 from samirage.optim.step_state import Phase, StepPlan, StepState
 from samirage.optim.variant_state import VariantInUse
-from samirage.sam import Policy, PolicyState, follow, plain_figures
+from samirage.sam import Policy, PolicyState, StepFigures, follow, plain_figures
 
 
 @dataclass(eq=False)
@@ -80,7 +80,8 @@ class Passes:
         state = self.now.policy
         if state is None:
             state = self.policy.begin(torch.ones((), dtype=torch.float64))
-        if device is not None and (tensor := _tensor_of(state)) is not None and tensor.device != device:
+        known = state.agreed if state.guard is None else state.guard.factor
+        if device is not None and known is not None and known.device != device:
             dtype = torch.float32 if device.type == "mps" else torch.float64
             state = self.policy.load(self.policy.save(state), torch.ones((), dtype=dtype, device=device))
         self.now.policy = state
@@ -102,9 +103,6 @@ class Passes:
 
     def run(self, closure: Callable[[], Any]) -> tuple[PendingRecord, Any]:
         """Run the closure at `x`, and at `x⁺` if the step takes two passes.
-
-        Args:
-            closure: Zeroes the gradients, runs forward and backward, and returns the loss.
 
         Returns:
             The record so far, and what the closure returned at `x`.
@@ -144,7 +142,8 @@ class Passes:
     def begin_pass_2(self, call: str, *, shards: int, drop_grads: bool) -> None:
         """Move to `x⁺`, after the caller's `backward()`; `call` names what is told to have come at a wrong time."""
         now = self.now
-        now.require_beginning(call, shards=shards, has_grads=self.has_grads())
+        if now.phase is not Phase.AT_REST or shards > 1 or not self.has_grads():
+            now.require_beginning(call, shards=shards, has_grads=self.has_grads())
         now.phase, now.by_first_step = Phase.PERTURBED, call == "first_step()"
         if not now.by_first_step:
             now.in_closure = False  # a closure that makes the perturbed pass itself is called once
@@ -163,7 +162,6 @@ class Passes:
         except BaseException:
             self.abort()
             raise
-        self.end_pass()
         self.now.phase, self.now.waiting = Phase.RETURNED, pending
 
     def abort(self) -> None:
@@ -276,6 +274,7 @@ class Passes:
         state = self.policy_state(figures.grad_norm.device)
         decision = self.policy.decide(self.now.steps, state, figures)
         # A gradient that is not finite stays, for those who skip the step, and for a scaler that must see it.
+        pending.decision = decision
         bad = ~figures.grad_plus_norm.isfinite()
         decision = replace(decision, accepted=decision.accepted | bad)
         if decision.weight is not None and decision.weight_plus is not None:
@@ -307,7 +306,8 @@ class Passes:
             scale.unscale()
             scale.report_overflow(pending.skipped)
         if pending.followed is not None and self.policy is not None:
-            now.policy = self.policy.after(now.steps, self.policy_state(), pending.known_figures())
+            figures = pending.figures if isinstance(pending.figures, StepFigures) else pending.figures()
+            now.policy = self.policy.after(now.steps, self.policy_state(), figures, pending.decision)
             if now.policy.guard is not None:
                 pending.rejections = now.policy.guard.rejections  # this one included
         for observer in now.observers.values():
@@ -387,9 +387,8 @@ class Passes:
 
     def drop_grads(self) -> None:
         """Set all gradients to None."""
-        for group in self.base.param_groups:
-            for p in group["params"]:
-                p.grad = None
+        for p in self.params():
+            p.grad = None
 
 
 def _with_grad(closure: Callable[[], Any]) -> Any:
@@ -399,7 +398,3 @@ def _with_grad(closure: Callable[[], Any]) -> Any:
         return closure()
     finally:
         torch.set_grad_enabled(False)
-
-
-def _tensor_of(state: PolicyState) -> Tensor | None:
-    return state.agreed if state.guard is None else state.guard.factor

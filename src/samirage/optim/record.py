@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from samirage.sam import GuardState, StepFigures
+from samirage.sam import Decision, GuardState, StepFigures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,8 @@ class PendingRecord:
         rejections: Number of rejections by the guard; None without one.
         radius_factor: The guard's factor of the radii; None without one.
         alignment: See `StepRecord`; None where it was not measured.
+        decision: What the policy has decided; None where it was not asked.
+        made: The record, once it is made.
     """
 
     step: int
@@ -95,6 +97,7 @@ class PendingRecord:
     rejections: Tensor | None = None
     radius_factor: Tensor | None = None
     alignment: Tensor | None = None
+    decision: Decision | None = None
     made: StepRecord | None = None
 
     def tell_guard(self, guard: GuardState | None) -> None:

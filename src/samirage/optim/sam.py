@@ -239,7 +239,8 @@ class SAM(Wrapper):
     def _unwatched_step(self, closure: Callable[..., Any] | None) -> Any:
         try:
             with torch.no_grad():
-                self._now.require_step_due(closure=closure is not None)
+                if self._now.phase is not Phase.AT_REST:
+                    self._now.require_step_due(closure=closure is not None)
                 return self._step_without_closure() if closure is None else self._step_with(closure)
         except BaseException:
             forget_scaler_of_step(self)

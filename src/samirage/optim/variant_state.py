@@ -26,6 +26,8 @@ class VariantInUse:
     Attributes:
         rule: The variant.
         follows_grad_plus: Whether the base optimizer follows the gradient of the last pass.
+        is_multiple: Whether the perturbation is a multiple of the gradient.
+        is_stateless: Whether the variant asks for no names, and keeps nothing.
         always_two_passes: Whether every step takes two passes.
 
     Raises:
@@ -35,6 +37,8 @@ class VariantInUse:
     def __init__(self, rule: AbstractVariant, base: Optimizer, model: nn.Module | None) -> None:
         self.rule, self._base, self._model = rule, base, model
         self.follows_grad_plus = rule.follows_grad_plus
+        self.is_multiple = rule.is_multiple
+        self.is_stateless = not rule.state_names and not rule.needs_names
         self.always_two_passes = type(rule).passes is AbstractVariant.passes
         # The names of the lists, and the keys under which they stand beside the base optimizer's own.
         self._keys = {name: f"{type(rule).__name__.lower()}_{name}" for name in rule.state_names}

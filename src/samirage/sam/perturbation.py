@@ -80,7 +80,7 @@ def perturb(
         >>> perturb([torch.zeros(2)], [torch.tensor([0.0, 7.0])], rho=0.5).displacement
         [tensor([0.0000, 0.5000])]
     """
-    rule = variant_of(variant)
+    rule = variant if isinstance(variant, AbstractVariant) else variant_of(variant)
     before = {} if state is None else state
     if reduce is None:
         reduce = BATCHED if batched else SINGLE

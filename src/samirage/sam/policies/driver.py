@@ -148,11 +148,11 @@ class Policy:
         Returns:
             The decision, in the shape of the figures.
         """
+        criterion = self._criterion
         if self.guard is None:
             decision = Decision(torch.ones_like(figures.grad_norm, dtype=torch.bool))
         else:
             decision = self.guard.decide(figures)
-        criterion = self._criterion
         if criterion is None or state.agreed is None or not criterion.covers(step):
             return decision
         over = criterion.is_over(state.agreed)
@@ -164,20 +164,26 @@ class Policy:
             torch.where(over, decision.weight_plus, 0.0),
         )
 
-    def after(self, step: int, state: PolicyState, figures: StepFigures) -> PolicyState:
+    def after(
+        self, step: int, state: PolicyState, figures: StepFigures, decision: Decision | None = None
+    ) -> PolicyState:
         """Return the state after a step of two passes; in a probe of a warm start the host reads one number.
 
         Args:
             step: Number of the step.
             state: The state before it.
             figures: The figures of the step.
+            decision: What `decide` returned for it, so that it need not be computed again; None if nobody knows.
 
         Returns:
             The state.
         """
-        if self.guard is not None and state.guard is not None:
-            state = replace(state, guard=self.guard.after(state.guard, self.guard.decide(figures).accepted))
         criterion = self._criterion
+        if self.guard is not None and state.guard is not None:
+            # A warm start by criterion has its say in the decision, which is not the guard's own then.
+            known = decision is not None and criterion is None
+            judged = decision if known and decision is not None else self.guard.decide(figures)
+            state = replace(state, guard=self.guard.after(state.guard, judged.accepted))
         if criterion is not None and state.agreed is not None and criterion.probes_at(step):
             agreed = criterion.after_probe(state.agreed, figures)
             state = replace(state, agreed=agreed)

@@ -7,6 +7,7 @@
 | `"unnormalized"` | `rho·g` | `g⁺` | Andriushchenko and Flammarion, arXiv 2206.06232 |
 | `GSAM` | `rho·g/‖g‖` | `g⁺ − alpha·g_⊥` | Zhuang et al., arXiv 2203.08065 |
 | `LookSAM` | `rho·g/‖g‖` in one of k steps | `g⁺`, then `g` and a share of `g_v` | Liu et al., arXiv 2203.02714 |
+| `FriendlySAM` | `rho·v/‖v‖`, `v = g − sigma·m`, `m` an average of `g` | `g⁺` | Li et al., arXiv 2403.12350 |
 
 The norm is one norm over all tensors. A zero gradient gives `e = 0`. A gradient that holds an infinity or a NaN
 has no direction: `e` is then NaN throughout, never a silent plain step, and the caller decides what to do.
@@ -17,6 +18,7 @@ from typing import Final, Literal, get_args
 
 from samirage.sam.variants.asam import ASAM
 from samirage.sam.variants.base import AbstractMultiple, AbstractVariant, Rho, State, checked_result, radial
+from samirage.sam.variants.friendly import FriendlySAM
 from samirage.sam.variants.gsam import GSAM
 from samirage.sam.variants.looksam import LookSAM
 from samirage.sam.variants.sam import PlainSAM
@@ -118,6 +120,7 @@ __all__ = [
     "VARIANTS",
     "AbstractMultiple",
     "AbstractVariant",
+    "FriendlySAM",
     "LookSAM",
     "PlainSAM",
     "Rho",
