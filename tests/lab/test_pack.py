@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import pack_run
 from samirage.errors import UserError
+from samirage.lab.digest import digest
 from samirage.lab.pack import pack, unpack
 from samirage.lab.store import RunFolder
 
@@ -59,3 +61,29 @@ def test_a_broken_packed_run_is_a_sentence(tmp_path):
     (tmp_path / "run" / "cells" / "guard.nc").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"guard\.nc cannot be read .* restore it, or name another folder"):
         folder.finished("guard")
+
+
+def test_a_run_is_packed_with_its_claims_and_digests(tmp_path, capsys):
+    run = RunFolder(tmp_path / "run")
+    run.write_manifest("guard", {"config": {}, "seeds": [0], "commit": "0123456789ab", "cells": [*CELLS, "missing"]})
+    for name, cell in CELLS.items():
+        run.write_cell("guard", name, cell)
+    assert pack_run.main([str(tmp_path / "run"), str(tmp_path / "out")]) == 0
+    out = RunFolder(tmp_path / "out")
+    assert out.finished("guard") == list(CELLS)
+    assert out.digests("guard") == {name: digest(out.read_cell("guard", name)) for name in CELLS}
+
+
+@pytest.mark.parametrize(
+    ("commit", "said"), [("0123456789ab-dirty", "0123456789ab-dirty"), (None, "no commit"), ("", "no commit")]
+)
+def test_a_run_that_nobody_can_compute_again_is_not_packed(tmp_path, capsys, commit, said):
+    run = RunFolder(tmp_path / "run")
+    run.write_manifest("wells", {"config": {}, "commit": "0123456789ab", "cells": []})
+    run.write_manifest("guard", {"config": {}, "commit": commit, "cells": ["sgd"]})
+    run.write_cell("guard", "sgd", CELLS["sgd"])
+    assert pack_run.main([str(tmp_path / "run"), str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert f"study guard of {tmp_path / 'run'} was computed from {said}, which nobody can check out" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
