@@ -137,7 +137,7 @@ def all_modes(like: Tensor, size: float, *, seed: int = 0) -> Modes:
 
 
 def follow(
-    equation: Equation, z: Tensor, modes: Modes, *, length: float, tolerance: float, multiplicity: int = 0
+    equation: Equation, z: Tensor, modes: Modes, *, length: float, tolerance: float, multiplicity: int = 1
 ) -> Course:
     """Follow zero modes of an equation from a solution, both ways.
 
