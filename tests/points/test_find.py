@@ -229,7 +229,7 @@ RANDOM = TorchFunction(lambda x: x.square().sum() + 1e-3 * torch.randn(()) * x[0
             RIDGE,
             torch.tensor([-1.0, 0.0]),
             {"rho": 1.0},
-            "f does not look twice differentiable at a point that was found",
+            "f is not twice differentiable near a point that was found",
         ),
         (NAN, None, {"rho": 1.5}, "f names no stationary points: give a target, or starts"),
     ],
