@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# A file at a time, for tests share what its fixtures make. A process that dies ends the run with the name of its test: with
-# a new one in its place, pytest-xdist would wait for the rest of the file for ever.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
+# A file at a time, for tests share what its fixtures make, and in their order, so that the short examples of src/ come last
+# and no process waits for another one's last file. A process that dies ends the run with the name of its test: with a new one
+# in its place, pytest-xdist would wait for the rest of the file for ever.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # Python may keep the byte code of what it imports, whatever the environment says: else each start compiles torch anew.
 unexport PYTHONDONTWRITEBYTECODE

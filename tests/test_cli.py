@@ -1,11 +1,13 @@
 """The command line, as a user meets it: what works, what is refused, and what Ctrl-C leaves."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -25,13 +27,22 @@ def run(*arguments):
         return stop.code
 
 
-def test_reproduce_makes_a_run_folder_and_says_where_the_page_is(tmp_path, capsys):
-    out = tmp_path / "run"
-    assert (
-        run("reproduce", "mnist", "--scale", "smoke", "--out", out, "--rho", "10", "--seed", "5", "--threads", "1") == 0
-    )
+OPTIONS = ("--rho", "10", "--seed", "5", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory):
+    """A run folder of study `mnist`, made by as many processes as there are cores, and what was printed."""
+    out, printed = tmp_path_factory.mktemp("reproduced") / "run", io.StringIO()
+    with redirect_stdout(printed):
+        assert run("reproduce", "mnist", "--scale", "smoke", "--out", out, *OPTIONS) == 0
+    return out, printed.getvalue()
+
+
+def test_reproduce_makes_a_run_folder_and_says_where_the_page_is(reproduced):
+    out, printed = reproduced
     page = out / "report" / "index.html"
-    assert capsys.readouterr().out == f"The page: {page}\n"
+    assert printed == f"The page: {page}\n"
     assert page.stat().st_size > 10_000
     manifest = json.loads((out / "manifest.json").read_text())["studies"]["mnist"]
     assert manifest["seeds"] == [5, 6, 7, 8]
@@ -39,8 +50,18 @@ def test_reproduce_makes_a_run_folder_and_says_where_the_page_is(tmp_path, capsy
     assert manifest["command"] == f"samirage reproduce mnist --scale smoke --out {out} --rho 10 --seed 5 --threads 1"
     assert sorted(p.name for p in (out / "cells/mnist").iterdir()) == ["sam-rho10.nc", "sgd.nc", "switch-rho10.nc"]
 
+
+def test_the_report_is_rebuilt_without_torch(reproduced):
+    out, _ = reproduced
+    page = out / "report" / "index.html"
     page.unlink()
-    assert run("report", out) == 0
+    program = f"""
+import sys
+from samirage.cli import main
+assert main(["report", {str(out)!r}]) == 0
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=Path(__file__).parent)
     assert page.exists()
 
 
@@ -164,18 +185,6 @@ def test_every_command_has_help_with_an_example(capsys):
 def test_the_version_is_printed(capsys):
     assert run("--version") == 0
     assert capsys.readouterr().out == f"samirage {__version__}\n"
-
-
-def test_the_report_is_rebuilt_without_torch(tmp_path):
-    out = tmp_path / "run"
-    assert run("reproduce", "mnist", "--scale", "smoke", "--rho", "10", "--out", out) == 0
-    program = f"""
-import sys
-from samirage.cli import main
-assert main(["report", {str(out)!r}]) == 0
-assert "torch" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=Path(__file__).parent)
 
 
 def test_the_help_names_every_study():
