@@ -33,9 +33,20 @@ class Exact:
     """
 
     def __init__(self, value: Callable[[Vector], Any], dim: int) -> None:
-        self.value = value
+        self._value = value
         self.dim = dim
         self.solved: dict[Any, Vector | None] = {}
+
+    def value(self, x: Vector) -> Any:
+        """Value.
+
+        Raises:
+            ValueError: If the function is not defined there as one of real numbers.
+        """
+        found = self._value(x)
+        if isinstance(found, mp.mpc):
+            raise ValueError("the function is not defined there")
+        return found
 
     def grad(self, x: Vector) -> Vector:
         """Gradient, by central differences."""
@@ -113,10 +124,10 @@ def solve(exact: Exact, start: Vector, rho: Any, free: Sequence[int]) -> Vector 
 def _solved(exact: Exact, start: Vector, rho: Any, free: Sequence[int]) -> Vector | None:
     x, jacobian, last = start, None, mp.mpf(1)
     for _ in range(_MOST_STEPS):
-        value = mp.matrix(exact.grad_plus(x, rho))
-        if jacobian is None or last > 1e-12:
-            jacobian = exact.update(x, rho, free)
         try:
+            value = mp.matrix(exact.grad_plus(x, rho))
+            if jacobian is None or last > 1e-12:
+                jacobian = exact.update(x, rho, free)
             step = mp.lu_solve(jacobian, -value) if len(free) == exact.dim else mp.qr_solve(jacobian, -value)[0]
         except (ZeroDivisionError, ValueError):
             return None

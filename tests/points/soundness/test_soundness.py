@@ -6,6 +6,7 @@
 import json
 import math
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
@@ -68,6 +69,7 @@ DATA = {
     "hidden": 1,
     "weight_decay": 0.05,
 }
+ULP, DECAY = "coefficients that differ by one unit in the last place", "weight decay added to least squares"
 WITNESSES = {
     "a term that rounding loses": (
         "nearly rotation-invariant", "soundness:formula", {"dim": 2, "tree": ["+", ring(), hidden(0.3, XX)]},
@@ -75,7 +77,7 @@ WITNESSES = {
     "a linear term that rounding loses": (
         "nearly rotation-invariant", "soundness:formula", {"dim": 2, "tree": ["+", hidden(0.1, X), ring()]},
     ),
-    "coefficients that differ by one unit in the last place": (
+    ULP: (
         "nearly rotation-invariant", "soundness:formula", {"dim": 2, "tree": ring(0.7, math.nextafter(0.7, 1.0))},
     ),
     "a product of floats that is not the float": (
@@ -88,7 +90,7 @@ WITNESSES = {
         "soundness:formula",
         {"dim": 2, "tree": ["+", ring(), ["*", 1e-12, ["+", ["^", X, 4], ["^", Y, 4]]]]},
     ),
-    "weight decay added to least squares": (
+    DECAY: (
         "false residuals", "soundness:penalized-squares", {"dim": 2, "residuals": [MOAT], "decay": 0.1},
     ),
     "residuals of another function": (
@@ -108,12 +110,15 @@ WITNESSES = {
 }  # fmt: skip
 
 
+def witness(name):
+    family, function, arguments = WITNESSES[name]
+    return Case(family, function, arguments, 1.5, None, None, 113, 0, honest=False)
+
+
 @pytest.mark.parametrize("name", WITNESSES)
 def test_a_lie_that_once_was_proved_is_not(name):
-    family, function, arguments = WITNESSES[name]
     tally = Tally(on_finding=raised)
-    for rho in (1.5, 1.2):
-        examine(Case(family, function, arguments, rho, None, None, 113, 0, honest=False), tally, mutations=5)
+    examine(witness(name), tally, mutations=5)
     assert tally.counts["points: planted"] > 0
     assert tally.counts["forgeries"] > 0
 
@@ -195,6 +200,39 @@ def test_a_forged_field_is_refused_in_one_sentence(records, kind, path, value, r
     assert tally.counts["mutations refused"] + tally.counts["mutations not confirmed"] == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("bump-on-bowl", {"width": 1e-300}),
+        ("moat", {"skew": 1e-300}),
+        ("moat", {"skew": 1e300}),
+        ("moat", {"height": 1e-200}),
+        ("ring", {"radius": 1e200}),
+        ("ring", {"radius": 10**350}),
+        ("quadratic", {"hessian": [{}]}),
+        ("bump-on-bowl", {"centre": [None, 1.0]}),
+    ],
+)
+def test_a_built_in_function_of_impossible_size_is_refused_in_one_sentence(records, name, arguments):
+    record = {**records["rotation"], "function": name, "arguments": arguments, "reduction": "none"}
+    restate(record)
+    tally = Tally(on_finding=raised)
+    examine_mutation(record, Mutation(json.dumps(record), ("arguments",), repr(arguments)), tally)
+    assert tally.counts["mutations refused"] + tally.counts["mutations not confirmed"] == 1
+
+
+def test_a_theorem_without_the_attraction_that_was_asked_for_keeps_the_bounds_of_its_own_box():
+    terms = [["^", ["x", i], 4] for i in range(3)]
+    spheres = ["^", ["-", ["+", ["+", XX, YY], ["^", ["x", 2], 2]], 0.9653926477020237], 2]
+    tree = ["+", ["*", 0.15, spheres], ["*", 0.01, ["+", ["+", terms[0], terms[1]], terms[2]]]]
+    arguments = {"dim": 3, "tree": tree}
+    x = torch.tensor([0.304953260173086, 0.30495326017428676, -0.3049532601717621], dtype=torch.float64)
+    proof = prove(make("soundness:formula", arguments), x, 1.5, lr=0.08)
+    assert not proof.proved
+    assert "contract" in proof.reason
+    assert judge(of_proof(proof), exact("soundness:formula", arguments)) == []
+
+
 @pytest.mark.parametrize("way", ["twice", "deep", "cut", "many digits", "list"])
 def test_a_text_that_is_no_record_is_refused_in_one_sentence(records, way):
     text = json.dumps(records["none"])
@@ -216,6 +254,48 @@ def test_the_printed_sentence_has_every_number_in_full():
     assert said.rho == RHO
     assert said.half_width == proof.theorem.half_width
     assert judge(said, exact("soundness:formula", WELL)) == []
+
+
+# --- bugs that are planted: the fuzzer finds them --------------------------------------------------------
+
+
+class Found(Exception):
+    pass
+
+
+def found(kind, text):
+    raise Found(f"{kind}: {text}")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "bug", "lie", "kind"),
+    [
+        ("prove", "is_rotation_invariant", lambda f: True, ULP, "theorem: rotation: ‖g⁺‖ is"),
+        ("prove", "residuals_of", lambda f: f.residuals, DECAY, "theorem: least squares"),
+        ("check", "depends_on_distance_alone", lambda *_: True, ULP, "forgery: confirmed though false"),
+        ("check", "is_sum_of_squares", lambda *_: True, DECAY, "forgery: confirmed though false"),
+    ],
+)
+def test_a_planted_bug_that_believes_a_lie_is_found(monkeypatch, module, name, bug, lie, kind):
+    monkeypatch.setattr(import_module(f"samirage.points.{module}"), name, bug)
+    with pytest.raises(Found, match=kind):
+        examine(witness(lie), Tally(on_finding=found), mutations=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value"),
+    [
+        ("newton_confirms", ("rho",), RHO + 1e-6),
+        ("is_positive", ("min_curvature",), 10.0),
+        ("is_positive", ("attraction", "half_width"), 0.5),
+    ],
+)
+def test_a_planted_bug_of_the_checker_is_found(monkeypatch, records, name, path, value):
+    forged = changed(records["none"], path, value)
+    restate(forged)
+    monkeypatch.setattr(f"samirage.points.check.{name}", lambda *_: True)
+    with pytest.raises(Found, match="confirmed though false"):
+        examine_mutation(records["none"], Mutation(json.dumps(forged), path, ""), Tally(on_finding=found))
 
 
 # --- the oracle --------------------------------------------------------------------------------------
