@@ -223,7 +223,7 @@ RANDOM = TorchFunction(lambda x: x.square().sum() + 1e-3 * torch.randn(()) * x[0
             KINK,
             torch.zeros(2),
             {"rho": 1.5},
-            "f is not twice differentiable near target",
+            "f is not twice differentiable near target, as far as differences of its gradient show",
         ),
         (
             RIDGE,

@@ -320,7 +320,11 @@ def _between(curve: _Curve, states: Tensor, i: int, attracts: Tensor | None, inn
 
         def attracting(state: Tensor) -> Tensor:
             here = evidence(curve.f, curve.split(state)[0], float(curve.rho(state)))
-            return torch.tensor(1.0 if here.attracts else -1.0)
+            # An eigenvalue that passes 0 is no zero mode of a manifold, and none is asked about.
+            attracts = (
+                here.mu is not None and attracts_small_steps(here.mu, tolerance=ZERO_MODE, is_manifold=lambda: True)[0]
+            )
+            return torch.tensor(1.0 if attracts else -1.0)
 
         add(Event.STABILITY, _locate(curve, a, b, attracting))
     return found
