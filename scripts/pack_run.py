@@ -2,9 +2,8 @@
 
 Usage: pack_run.py RUN OUT
 
-A run of which a study was computed from changed files (its commit ends in `-dirty`), or from no commit at all, is
-refused: nobody could compute it again. Exit code: 0, or 2 if the run is refused or cannot be read; then nothing is
-written.
+A run of which a study was computed from changed files (its commit ends in `-dirty`), or from no commit, is refused:
+nobody could compute it again. Exit code: 0, or 2 if the run is refused or cannot be read; then nothing is written.
 """
 
 import argparse

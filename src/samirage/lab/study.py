@@ -192,7 +192,7 @@ class AbstractSeededStudy(AbstractStudy, Generic[S]):
         super().__init_subclass__(**kwargs)
         for base in cls.__dict__.get("__orig_bases__", ()):
             for argument in get_args(base):
-                if is_dataclass(argument):
+                if isinstance(argument, type) and is_dataclass(argument):
                     cls.settings_type = argument
 
     @classmethod

@@ -208,7 +208,8 @@ def _collapsed(run: xr.Dataset) -> NDArray[np.bool_]:
 
 def _gain(run: xr.Dataset, other: xr.Dataset) -> xr.DataArray:
     """Differences in final test accuracy: paired by seed, since both start from the same networks."""
-    return run.final_test_accuracy - other.final_test_accuracy
+    gain: xr.DataArray = run.final_test_accuracy - other.final_test_accuracy
+    return gain
 
 
 def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> MnistStudy:
