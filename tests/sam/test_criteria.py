@@ -140,7 +140,7 @@ def test_the_ends_of_a_warm_starts_range():
     assert WarmStart(steps=9, total_steps=9).length == 9
     assert WarmStart(steps=0, total_steps=1).length == 0
     assert [WarmStart(fraction=f, total_steps=10).length for f in (0, 0.0, 1, 1.0)] == [0, 0, 10, 10]
-    with pytest.raises(ValueError, match="WarmStart total_steps must be a whole number of at least 1; got 2.5"):
+    with pytest.raises(ValueError, match=r"WarmStart total_steps must be a whole number of at least 1; got 2\.5"):
         WarmStart(fraction=0.1, total_steps=2.5)
     check_lengths(WarmStart(steps=9), steps=9)
     with pytest.raises(ValueError, match="warm start of 9 steps is longer than the training of 8 steps"):
