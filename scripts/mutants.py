@@ -14,10 +14,10 @@ run in forks of a process that has imported torch already, those that run the ch
 was found is kept in a folder line by line, and the next call runs only what is missing there: mutants that are new,
 or whose module or test files have changed.
 
-Why not a library: mutmut 3.8 also forks, and is as fast, but changes nothing outside of functions and nothing in those
-with a decorator: no threshold, no default of a dataclass, no constant of a module, not `Claim.verdict`. cosmic-ray 8.7
-changes these, but in place, so that an interruption leaves a bug in the source, and starts a process for every mutant:
-4 s each here, most of them for importing torch. Neither takes bugs that one writes down.
+Why not a library: mutmut 3.8 also forks, and runs well here, but changes nothing outside of functions and nothing in
+those with a decorator: no threshold, no default of a dataclass, no constant of a module, not `Claim.verdict`.
+cosmic-ray 8.7 changes these, but in place, so that an interruption leaves a bug in the source, and starts a process for
+every mutant: about 5 s each, most of them for importing torch. Neither takes bugs that one writes down.
 
 Usage:
     python scripts/mutants.py --named                          # the planted bugs alone: a few minutes
@@ -101,8 +101,10 @@ def run(
     project: Project, mutants: Sequence[Mutant], known: dict[str, dict[str, Any]], options: argparse.Namespace
 ) -> Generator[tuple[Mutant, dict[str, Any]], None, None]:
     """Yield each mutant with what became of it, in any order; those that are known already are not run again."""
-    missing = [mutant for mutant in mutants if mutant.key(project.root) not in known]
-    yield from ((mutant, known[key]) for mutant in mutants if (key := mutant.key(project.root)) in known)
+    # Taken now: the copies below do not change when somebody goes on working, and what is found is about them.
+    keys = {mutant: mutant.key(project.root) for mutant in mutants}
+    missing = [mutant for mutant in mutants if keys[mutant] not in known]
+    yield from ((mutant, known[keys[mutant]]) for mutant in mutants if keys[mutant] in known)
     # A worker takes all mutants with the same tests: it has to run these without a mutant once.
     groups: dict[tuple[str, ...], list[Mutant]] = {}
     for mutant in missing:
@@ -142,7 +144,8 @@ def run(
             if item is None:
                 working -= 1
             else:
-                yield item
+                mutant, result = item
+                yield mutant, {"key": keys[mutant], **result}
 
 
 def _join(threads: Sequence[threading.Thread]) -> None:
@@ -250,10 +253,9 @@ def main(argv: Sequence[str] | None = None, project: Project = SAMIRAGE) -> int:
         ):
             for mutant, result in ran:
                 results.append((mutant, result))
-                key = mutant.key(project.root)
-                if key not in known:
+                if result["key"] not in known:
                     where = f"{mutant.file}:{mutant.line}"
-                    log.write(json.dumps({"key": key, "where": where, "change": mutant.change, **result}) + "\n")
+                    log.write(json.dumps({"where": where, "change": mutant.change, **result}) + "\n")
                     log.flush()
                     seen = f"{result['outcome']} by {result['by']}" if result["by"] else result["outcome"]
                     print(f"[{len(results)}/{len(mutants)}] {where}: {mutant.change}: {seen}", flush=True)

@@ -22,6 +22,7 @@ from samirage.sam import (
     is_at_hallucinated_point,
     max_stable_lr,
     multipliers,
+    radius_factor,
     sam_edge,
 )
 
@@ -139,6 +140,8 @@ def test_the_ends_of_a_warm_starts_range():
     assert WarmStart(steps=9, total_steps=9).length == 9
     assert WarmStart(steps=0, total_steps=1).length == 0
     assert [WarmStart(fraction=f, total_steps=10).length for f in (0, 0.0, 1, 1.0)] == [0, 0, 10, 10]
+    with pytest.raises(ValueError, match=r"WarmStart total_steps must be a whole number of at least 1; got 2\.5"):
+        WarmStart(fraction=0.1, total_steps=2.5)
     check_lengths(WarmStart(steps=9), steps=9)
     with pytest.raises(ValueError, match="warm start of 9 steps is longer than the training of 8 steps"):
         check_lengths(WarmStart(steps=9), steps=8)
@@ -169,6 +172,12 @@ def test_a_product_has_the_length_that_one_of_the_two_knows():
     scheduled.total_steps = "many"  # not a length: whose schedule it is knows what it means
     assert (scheduled * known).total_steps == 12
     check_lengths(scheduled, known)
+
+
+def test_without_a_warm_start_or_a_schedule_the_radius_is_what_the_other_one_says():
+    assert radius_factor(0, warm_start=None, schedule=None) == 1.0
+    assert radius_factor(3, warm_start=None, schedule=Ramp(steps=4)) == 0.75
+    assert [radius_factor(step, warm_start=WarmStart(steps=1), schedule=None) for step in range(2)] == [0.0, 1.0]
 
 
 # --- the edge and stability --------------------------------------------------------------------------

@@ -72,6 +72,8 @@ def test_an_inner_product_is_that_of_exact_sums(size, dtype):
 def test_sums_are_wider_than_half_precision():
     assert norm([torch.full((10_000,), 1.0, dtype=torch.float16)]).item() == pytest.approx(100, rel=1e-6)
     assert dot([torch.ones(70_000, dtype=torch.float16)], [torch.ones(70_000, dtype=torch.float16)]).item() == 70_000
+    wide, narrow = torch.tensor([1e10, 3.0], dtype=torch.float64), torch.tensor([1.0, -2.0])
+    assert dot([wide], [narrow]).item() == dot([narrow], [wide]).item() == 1e10 - 6
     assert norm([torch.ones(3)]).dtype == dot([torch.ones(3)], [torch.ones(3)]).dtype == torch.float64
 
 
