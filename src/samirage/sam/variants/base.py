@@ -281,10 +281,12 @@ def checked_result(
     """
     where = f"{type(variant).__name__}.{what}"
     if not isinstance(found, tuple) or len(found) != 2:
-        raise TypeError(f"{where} must return a pair of tensors and a state; got {found!r}")
+        raise TypeError(f"{where} must return a pair of tensors and a state; got a {type(found).__name__}")
     tensors, state = found
     if not isinstance(state, Mapping):
-        raise TypeError(f"{where} must return a pair of tensors and a state, a dictionary; got {state!r} as the state")
+        raise TypeError(
+            f"{where} must return a pair of tensors and a state, a dictionary; got a {type(state).__name__}"
+        )
     unknown = set(state) - set(variant.state_names)
     if unknown:
         raise ValueError(f"{where} returned a state with {min(unknown)!r}, which is not in state_names: name it there")
