@@ -113,7 +113,7 @@ def test_a_variant_without_a_perturbation_cannot_be_made():
     ("what", "error", "complaint"),
     [
         ([torch.zeros(2)], TypeError, "perturbation must return a pair of tensors and a state"),
-        (([torch.zeros(2)], None), TypeError, "a pair of tensors and a state, a dictionary; got None"),
+        (([torch.zeros(2)], None), TypeError, "a pair of tensors and a state, a dictionary; got a NoneType"),
         ((torch.zeros(2), {}), TypeError, "must be a list of 1 tensors, one per parameter; got Tensor"),
         (([], {}), TypeError, "must be a list of 1 tensors, one per parameter; got 0"),
         ((["e"], {}), TypeError, "must be a list of tensors; got str for parameter 0"),

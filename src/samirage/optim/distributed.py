@@ -70,23 +70,28 @@ class Sharded(Reductions):
 
     def norm(self, tensors: Sequence[Tensor]) -> Tensor:
         """Return the norm over all entries on all ranks, shape ()."""
-        return self._sum([norm([t]).square() for t in tensors]).sqrt()
+        return self.together([tensors])[0]
 
     def dot(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
         """Return the inner product over all entries on all ranks, shape ()."""
-        return self._sum([dot([p], [q]) for p, q in zip(a, b, strict=True)])
+        return self.together([], [(a, b)])[0]
 
-    def _sum(self, terms: Sequence[Tensor]) -> Tensor:
+    def together(
+        self, norms: Sequence[Sequence[Tensor]], dots: Sequence[tuple[Sequence[Tensor], Sequence[Tensor]]] = ()
+    ) -> list[Tensor]:
+        """Return norms and inner products over all entries on all ranks; see `Reductions.together`."""
         per_mesh: dict[Any, list[Tensor]] = {}
-        for (mesh, copies), term in zip(self._placements, terms, strict=True):
-            per_mesh.setdefault(mesh, []).append(term / copies)
+        for i, (mesh, copies) in enumerate(self._placements):
+            terms = [norm([tensors[i]]).square() for tensors in norms] + [dot([a[i]], [b[i]]) for a, b in dots]
+            per_mesh.setdefault(mesh, []).append(torch.stack(terms) / copies)
         totals = []
         for mesh, parts in per_mesh.items():
             total = torch.stack([part.to(parts[0].device) for part in parts]).sum(0)
             for dim in range(0 if mesh is None else mesh.ndim):
                 torch.distributed.all_reduce(total, group=mesh.get_group(dim))
             totals.append(total)
-        return torch.stack([total.to(totals[0].device) for total in totals]).sum(0)
+        sums = torch.stack([total.to(totals[0].device) for total in totals]).sum(0)
+        return [*sums[: len(norms)].sqrt(), *sums[len(norms) :]]
 
 
 class Resharding:

@@ -124,6 +124,7 @@ class GeneralMove(AbstractMove):
         inverse = inverse_scale
         if inverse is not None and not rule.scale_free:
             grads = self._reduce.scaled(grads, inverse)
+        looking: float | Tensor | Sequence[float | Tensor]
         looking = rho if factor is None else [r * factor for r in rho] if isinstance(rho, list) else rho * factor
         values = grads if rule.is_multiple else [d.current() for d in self._displaced]
         pass_1 = perturb(values, grads, looking, variant=rule, state=variant.state_of(params), reduce=self._reduce)
@@ -134,7 +135,7 @@ class GeneralMove(AbstractMove):
         # The displacement stands in for g afterwards, tensor by tensor, where it is a positive multiple of g.
         self._ascent_is_displacement = rule.is_multiple and not isinstance(rho, list) and not keep_grads
         self._factors: list[Tensor | None] = [None] * len(params)  # what e was made of g with, where that gives g back
-        if rule.is_multiple and isinstance(rho, list) and isinstance(looking, list) and not keep_grads:
+        if rule.is_multiple and isinstance(rho, list) and isinstance(looking, Sequence) and not keep_grads:
             self._factors = [self._made(rule, r, inverse) if own else None for own, r in zip(rho, looking, strict=True)]
         self._ascents: list[Tensor | None] = []
         for d, made in zip(self._displaced, self._factors, strict=True):
@@ -181,8 +182,8 @@ class GeneralMove(AbstractMove):
         intended = self._displacements
         pairs = zip(self._displaced, intended, strict=True)
         realised = [d.realised() if d.narrow else displacement for d, displacement in pairs]
-        wanted, seen = self._reduce.norm(intended), self._reduce.norm(realised)
-        self.alignment = self._reduce.dot(realised, intended) / (wanted * seen)
+        wanted, seen, along = self._reduce.together([intended, realised], [(realised, intended)])
+        self.alignment = along / (wanted * seen)
         self._stretch = seen / wanted
 
     def restore(self) -> None:

@@ -81,7 +81,8 @@ class HostMove(AbstractMove):
     """
 
     def __init__(self, params: Sequence[Tensor], rho: float, variant: VariantInUse, *, keep_grads: bool) -> None:
-        self._params, self._home = list(params), []
+        self._params = list(params)
+        self._home: list[Tensor] = []
         self._grads = [p.grad for p in params if p.grad is not None]
         self._displacements: list[Tensor] = []
         self._multiple: float | None = None  # what makes e of g, if anything
@@ -89,7 +90,9 @@ class HostMove(AbstractMove):
             self._perturb(rho, variant)
         else:
             self._grad_norm = norm_on_host(self._grads)
-            self._multiple = variant.rule.multiple(self._grad_norm, rho)
+            multiple = variant.rule.multiple(self._grad_norm, rho)
+            assert isinstance(multiple, float)
+            self._multiple = multiple
             self._predicted_gain = self._multiple * self._grad_norm**2
         self._copies = [g.clone() for g in self._grads] if keep_grads or self._multiple is None else None
         self._keeps_grads = keep_grads

@@ -77,9 +77,7 @@ class Passes:
     def policy_state(self, device: torch.device | None = None) -> PolicyState:
         """Return what the policy remembers; moved to a device, if one is given."""
         assert self.policy is not None
-        state = self.now.policy
-        if state is None:
-            state = self.policy.begin(torch.ones((), dtype=torch.float64))
+        state = self.now.policy or self.policy.begin(torch.ones((), dtype=torch.float64))
         known = state.agreed if state.guard is None else state.guard.factor
         if device is not None and known is not None and known.device != device:
             dtype = torch.float32 if device.type == "mps" else torch.float64
@@ -115,7 +113,7 @@ class Passes:
             scale.require_fresh(closure=True)
         if self.side_effects is not None and plan.two_pass:
             self.side_effects.before_closure(self.params())
-        before = [] if now.old_grads else [(p, p.grad, p.grad._version) for p in self.params_with_grad()]
+        before = [] if now.old_grads else [(p, p.grad, p.grad._version) for p in self.params() if p.grad is not None]
         now.zeroed = False
         loss = _with_grad(closure)
         if now.waiting is not None:  # the closure has made the perturbed pass itself
@@ -347,7 +345,7 @@ class Passes:
 
     def plain_record(self, loss: Any) -> PendingRecord:
         """Return the record of a step that takes one pass, from the gradients at `x`."""
-        grads = [p.grad for p in self.params_with_grad()]
+        grads = [p.grad for p in self.params() if p.grad is not None]
         values = [real(g.coalesce().values() if g.is_sparse else g) for g in grads]
         grad_norm = reductions_of(grads).norm(values) if values else torch.zeros(())
         scale = self.loss_scale()
@@ -367,7 +365,7 @@ class Passes:
             return self.given_scale
         return ScalerOfStep(self.optimizer) if "found_inf" in self.optimizer.__dict__ else None
 
-    # The parameters; in loops of their own, because all of this is called several times a step.
+    # The parameters.
 
     def params(self) -> list[Tensor]:
         """Return all parameters."""
@@ -387,8 +385,9 @@ class Passes:
 
     def drop_grads(self) -> None:
         """Set all gradients to None."""
-        for p in self.params():
-            p.grad = None
+        for group in self.base.param_groups:
+            for p in group["params"]:
+                p.grad = None
 
 
 def _with_grad(closure: Callable[[], Any]) -> Any:

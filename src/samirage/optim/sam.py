@@ -273,7 +273,7 @@ class SAM(Wrapper):
             passes.complete(now.waiting)
         elif not self.two_pass:
             passes.complete(passes.plain_record(None))
-        elif passes.has_grads() and not any(bool(p.grad.any()) for p in passes.params_with_grad()):
+        elif passes.has_grads() and not any(bool(p.grad.any()) for p in passes.params() if p.grad is not None):
             # So does torch.distributed.checkpoint call an optimizer, with learning rate 0, to give it its state. A
             # zero gradient perturbs by zero; this is no step of the training, and does not count as one.
             passes.create_state()

@@ -87,7 +87,7 @@ def iterative_curvature(jacobian: Jacobian, *, tolerance: float, seed: int) -> C
     if rule.is_radial:
         a = _of_tangent(jacobian, tangent.values)
     elif rule.is_constant_multiple:
-        a = 1 + rule.multiple(1.0, jacobian.rho) * hessian.values
+        a = 1 + float(rule.multiple(1.0, jacobian.rho) or 0.0) * hessian.values
     else:
         top, left = leading_spectrum(counted.own.perturbed, start, leading=1, leftmost=1, tolerance=tolerance)
         a = torch.cat([left.values[:1], top.values[:1]])

@@ -83,11 +83,9 @@ def step_figures(
     """
     if reduce is None:
         reduce = BATCHED if batched else SINGLE
-    grad_plus_norm, radius = reduce.norm(grads_plus), reduce.norm(displacement)
-    if ascent is None:
-        ascent, ascent_norm = displacement, radius
-    else:
-        ascent_norm = reduce.norm(ascent)
+    along_grad = displacement if ascent is None else ascent
+    vectors = [grads_plus, displacement] if ascent is None else [grads_plus, displacement, ascent]
+    grad_plus_norm, radius, *ascent_norms, along = reduce.together(vectors, [(along_grad, grads_plus)])
     return figures_of_products(
         loss=loss,
         loss_plus=loss_plus,
@@ -95,8 +93,8 @@ def step_figures(
         predicted_gain=predicted_gain,
         grad_plus_norm=grad_plus_norm,
         radius=radius,
-        ascent_norm=ascent_norm,
-        along=reduce.dot(ascent, grads_plus),
+        ascent_norm=ascent_norms[0] if ascent_norms else radius,
+        along=along,
     )
 
 

@@ -84,11 +84,20 @@ def perturb(
     before = {} if state is None else state
     if reduce is None:
         reduce = BATCHED if batched else SINGLE
-    grad_norm = reduce.norm(grads)
-    if rule.is_multiple and not isinstance(rho, Sequence):
-        factor = rule.multiple(grad_norm, rho)
-        assert isinstance(factor, Tensor)
-        return Perturbation(reduce.scaled(grads, factor), grad_norm, factor * grad_norm.square(), before)
+    if rule.is_multiple:
+        grad_norm = reduce.norm(grads)
+        if not isinstance(rho, Sequence):
+            factor = _factor(rule, grad_norm, rho)
+            return Perturbation(reduce.scaled(grads, factor), grad_norm, factor * grad_norm.square(), before)
+        e = reduce.scaled(grads, [_factor(rule, grad_norm, radius) for radius in rho])
+        return Perturbation(e, grad_norm, reduce.dot(grads, e), before)
     found = rule.perturbation(params, grads, rho, before, reduce)
     e, after = checked_result(rule, "perturbation", found, grads)
-    return Perturbation(e, grad_norm, reduce.dot(grads, e), after)
+    grad_norm, gain = reduce.together([grads], [(grads, e)])
+    return Perturbation(e, grad_norm, gain, after)
+
+
+def _factor(rule: AbstractVariant, grad_norm: Tensor, rho: float | Tensor) -> Tensor:
+    factor = rule.multiple(grad_norm, rho)
+    assert isinstance(factor, Tensor)
+    return factor

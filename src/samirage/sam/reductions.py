@@ -288,6 +288,25 @@ class Reductions(ABC):
             Shape (), or (S,).
         """
 
+    def together(
+        self, norms: Sequence[Sequence[Tensor]], dots: Sequence[tuple[Sequence[Tensor], Sequence[Tensor]]] = ()
+    ) -> list[Tensor]:
+        """Return several norms and inner products, for which ranks exchange their parts once.
+
+        Args:
+            norms: Lists of tensors.
+            dots: Pairs of lists of tensors.
+
+        Returns:
+            The norms, then the inner products, each of shape (), or (S,).
+
+        Example:
+            >>> a, b = [torch.tensor([3.0, 4.0])], [torch.tensor([1.0, 0.0])]
+            >>> [value.item() for value in SINGLE.together([a, b], [(a, b)])]
+            [5.0, 1.0, 3.0]
+        """
+        return [self.norm(tensors) for tensors in norms] + [self.dot(a, b) for a, b in dots]
+
     def expand(self, scalar: Tensor, tensor: Tensor) -> Tensor:
         """Return a scalar in the shape, dtype and place in which it multiplies a tensor.
 

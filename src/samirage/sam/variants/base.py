@@ -9,7 +9,7 @@ write a class in a file of its own, and export it from `samirage.sam.variants`.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -195,8 +195,8 @@ class AbstractVariant(ABC):
         """
         # The product with the transpose is linear in its argument, and the transpose of that is the product wanted.
         # (Forward mode would load decompositions that warn of torch's own deprecations.)
-        _, pull = torch.func.vjp(partial(self._of_vectors, rho=rho), x, grad)
-        (product,) = torch.func.vjp(pull, torch.zeros_like(v))[1]((v, hvp_v))
+        pull: Any = torch.func.vjp(partial(self._of_vectors, rho=rho), x, grad)[1]
+        product: Tensor = torch.func.vjp(pull, torch.zeros_like(v))[1]((v, hvp_v))[0]
         return product
 
     def displacement_transpose_product(
@@ -230,9 +230,9 @@ class AbstractMultiple(AbstractVariant):
     ) -> tuple[list[Tensor], State]:
         """Return `e = c·g` with the factor `c` of `multiple`; see `AbstractVariant.perturbation`."""
         length = reduce.norm(grads)
-        if not isinstance(rho, Sequence):
-            return reduce.scaled(grads, self.multiple(length, rho)), state
-        return reduce.scaled(grads, [self.multiple(length, radius) for radius in rho]), state
+        radii = list(rho) if isinstance(rho, Sequence) else [rho] * len(grads)
+        factors = [self.multiple(length, radius) for radius in radii]
+        return reduce.scaled(grads, [torch.as_tensor(factor) for factor in factors]), state
 
     @abstractmethod
     def multiple(self, grad_norm: float | Tensor, rho: float | Tensor) -> float | Tensor:
@@ -281,10 +281,12 @@ def checked_result(
     """
     where = f"{type(variant).__name__}.{what}"
     if not isinstance(found, tuple) or len(found) != 2:
-        raise TypeError(f"{where} must return a pair of tensors and a state; got {found!r}")
+        raise TypeError(f"{where} must return a pair of tensors and a state; got a {type(found).__name__}")
     tensors, state = found
     if not isinstance(state, Mapping):
-        raise TypeError(f"{where} must return a pair of tensors and a state, a dictionary; got {state!r} as the state")
+        raise TypeError(
+            f"{where} must return a pair of tensors and a state, a dictionary; got a {type(state).__name__}"
+        )
     unknown = set(state) - set(variant.state_names)
     if unknown:
         raise ValueError(f"{where} returned a state with {min(unknown)!r}, which is not in state_names: name it there")

@@ -53,8 +53,8 @@ class GSAM(AbstractMultiple):
         """Return `d = g⁺ − alpha·g_⊥`; see `AbstractVariant.direction`."""
         if grads_plus is None:
             return grads, state
-        inner, square_plus = reduce.dot(grads, grads_plus), reduce.norm(grads_plus).square()
-        share = torch.where(square_plus > 0, inner / square_plus, 0.0)
+        length_plus, inner = reduce.together([grads_plus], [(grads, grads_plus)])
+        share = torch.where(length_plus > 0, inner / length_plus.square(), 0.0)
         return [
             q - self.alpha * (g - reduce.expand(share, q).to(q.dtype) * q)
             for g, q in zip(grads, grads_plus, strict=True)

@@ -64,17 +64,17 @@ class LookSAM(AbstractMultiple):
         """Return `g⁺`, and keep `g_v`; in a step of one pass `g + alpha·(‖g‖/‖g_v‖)·g_v`, or `g` where `g_v = 0`."""
         if grads_plus is None:
             return (self._reused(grads, state["g_v"], reduce) if "g_v" in state else grads), state
-        inner, square = reduce.dot(grads, grads_plus), reduce.norm(grads).square()
-        share = torch.where(square > 0, inner / square, 0.0)
+        length, length_plus, inner = reduce.together([grads, grads_plus], [(grads, grads_plus)])
+        share = torch.where(length > 0, inner / length.square(), 0.0)
         kept = [q - reduce.expand(share, g).to(g.dtype) * g for g, q in zip(grads, grads_plus, strict=True)]
         eps = max(torch.finfo(v.dtype).eps for v in kept)
         # Where a gradient is not finite, NaN is neither meaningful nor noise: it stays, and the step is skipped.
-        noise = reduce.norm(kept) <= _ROUNDINGS * eps * reduce.norm(grads_plus)
+        noise = reduce.norm(kept) <= _ROUNDINGS * eps * length_plus
         kept = [v.masked_fill(reduce.expand(noise, v).bool(), 0.0) for v in kept]
         return grads_plus, {"g_v": kept}
 
     def _reused(self, grads: Sequence[Tensor], kept: Sequence[Tensor], reduce: Reductions) -> list[Tensor]:
-        length, length_kept = reduce.norm(grads), reduce.norm(kept)
+        length, length_kept = reduce.together([grads, kept])
         stretch = torch.where(length_kept > 0, length / length_kept, 0.0)
         return [g + self.alpha * reduce.expand(stretch, g).to(g.dtype) * v for g, v in zip(grads, kept, strict=True)]
 
