@@ -21,12 +21,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from samirage.lab.launchers import Processes
-from samirage.lab.runtime import hardware, versions
-from samirage.lab.store import RunFolder
+from samirage.lab.engine.compute import hardware, versions
+from samirage.lab.results.store import RunFolder
 from samirage.lab.studies import create
-from samirage.lab.sweep import begin
-from samirage.lab.work import Work
+from samirage.lab.sweep.launchers import Processes
+from samirage.lab.sweep.reproduce import begin
+from samirage.lab.sweep.run_task import Work
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.timing import medians_in_turn
-from samirage.lab.data import load
-from samirage.lab.models import MLP
-from samirage.lab.runtime import compute, default_threads, hardware, versions
+from samirage.lab.data.datasets import load
+from samirage.lab.engine.compute import compute, default_threads, hardware, versions
+from samirage.lab.engine.models import MLP
 from samirage.landscape import Linearized, Objective, Smooth
 from samirage.points import Certificate, certify
 

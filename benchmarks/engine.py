@@ -13,10 +13,10 @@ from pytorch_optimizer import SAM as PeerSAM
 from torch import Tensor, nn
 
 from benchmarks.timing import medians_in_turn
-from samirage.lab.data import load
-from samirage.lab.ensemble import Recipe, train
-from samirage.lab.models import MLP, softmax_squared
-from samirage.lab.stacked import MLPStack, ModuleStack
+from samirage.lab.data.datasets import load
+from samirage.lab.engine.ensemble import Recipe, train
+from samirage.lab.engine.models import MLP, softmax_squared
+from samirage.lab.engine.stacked import MLPStack, ModuleStack
 
 SEEDS = 80
 LOOP_SEEDS = 4  # the loop takes as long for every seed, so a few suffice

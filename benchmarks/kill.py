@@ -22,8 +22,8 @@ import psutil
 import torch
 import xarray as xr
 
-from samirage.lab.runtime import hardware, versions
-from samirage.lab.store import RunFolder
+from samirage.lab.engine.compute import hardware, versions
+from samirage.lab.results.store import RunFolder
 
 _LATER_S = 1.0  # most time between the cell after which to kill and the kill
 
@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _start(options: argparse.Namespace, folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", "import sys; from samirage.cli import main; sys.exit(main())", "reproduce"]
+    command = [sys.executable, "-c", "import sys; from samirage.cli.main import main; sys.exit(main())", "reproduce"]
     command += [*options.studies, "--scale", options.scale, "--workers", "2", "--threads", "1", "--out", str(folder)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

@@ -31,10 +31,10 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.timing import medians_in_turn
-from samirage.lab.data import load
-from samirage.lab.models import MLP
-from samirage.lab.resnet import ResNet18
-from samirage.lab.runtime import compute, default_threads, hardware
+from samirage.lab.data.datasets import load
+from samirage.lab.engine.compute import compute, default_threads, hardware
+from samirage.lab.engine.models import MLP
+from samirage.lab.tasks.resnet import ResNet18
 from samirage.landscape import Objective, random_plane, scan
 
 RHO: Final = 0.05

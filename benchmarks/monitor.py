@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from benchmarks.timing import Spread, spread, times_in_turn
 from samirage import SAM, Guard, Monitor, StepRecord
-from samirage.lab.ensemble import Recipe, train
-from samirage.lab.models import MLP, softmax_squared
-from samirage.lab.resnet import ResNet18
-from samirage.lab.runtime import compute
-from samirage.lab.stacked import stack
+from samirage.lab.engine.compute import compute
+from samirage.lab.engine.ensemble import Recipe, train
+from samirage.lab.engine.models import MLP, softmax_squared
+from samirage.lab.engine.stacked import stack
+from samirage.lab.tasks.resnet import ResNet18
 from samirage.monitor import Watch
 
 SAMPLE = 2048  # coordinates of each network that are watched, as in the studies

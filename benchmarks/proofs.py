@@ -20,8 +20,8 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from samirage.lab.proving import network_subject
-from samirage.lab.runtime import hardware, versions
+from samirage.lab.engine.compute import hardware, versions
+from samirage.lab.studies.points.proofs import network_subject
 from samirage.points import check_record, prove
 
 SHAPES = ("3x1", "7x1", "14x1", "14x2", "28x1", "24x2")

@@ -27,10 +27,10 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.timing import Spread, spread, times_in_turn
-from samirage.lab.cifar import SCALES, CifarConfig, network_of, recipe_of, settings
-from samirage.lab.loop import ImageTraining
-from samirage.lab.runtime import compute, hardware, usable_device, versions
-from samirage.lab.vision import Pictures, synthetic
+from samirage.lab.engine.compute import compute, hardware, usable_device, versions
+from samirage.lab.tasks.cifar import SCALES, CifarConfig, network_of, recipe_of, settings
+from samirage.lab.tasks.image_data import Pictures, synthetic
+from samirage.lab.tasks.loop import ImageTraining
 
 # Name → (method, whether it is watched for a diagnosis, as in the study).
 CONTENDERS: Final[Mapping[str, tuple[str, bool]]] = {

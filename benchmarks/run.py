@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import engine, monitor, optimizer
 from benchmarks.workloads import workloads
-from samirage.lab.runtime import compute, default_threads, hardware, versions
+from samirage.lab.engine.compute import compute, default_threads, hardware, versions
 
 PARTS: Final = ("engine", "optimizer", "monitor")
 

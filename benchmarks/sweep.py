@@ -29,12 +29,12 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from samirage.lab.claims import Claim
-from samirage.lab.launchers import AbstractLauncher, Here, OnRay, Processes
-from samirage.lab.runtime import hardware, versions
-from samirage.lab.store import RunFolder
-from samirage.lab.study import AbstractStudy, Cell
-from samirage.lab.sweep import reproduce
+from samirage.lab.engine.compute import hardware, versions
+from samirage.lab.results.claims import Claim
+from samirage.lab.results.store import RunFolder
+from samirage.lab.studies.base import AbstractStudy, Cell
+from samirage.lab.sweep.launchers import AbstractLauncher, Here, OnRay, Processes
+from samirage.lab.sweep.reproduce import reproduce
 
 
 class Busy(AbstractStudy):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from samirage.lab.models import MLP
-from samirage.lab.resnet import ResNet18
+from samirage.lab.engine.models import MLP
+from samirage.lab.tasks.resnet import ResNet18
 
 
 @dataclass(frozen=True)

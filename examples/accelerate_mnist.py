@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from samirage import SAM
-from samirage.lab.data import load
+from samirage.lab.data.datasets import load
 
 
 def main() -> None:

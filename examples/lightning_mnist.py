@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from samirage import SAM
-from samirage.lab.data import load
+from samirage.lab.data.datasets import load
 from samirage.trainers.lightning import SAMCallback
 
 

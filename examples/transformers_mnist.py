@@ -15,7 +15,7 @@ from transformers import (
     set_seed,
 )
 
-from samirage.lab.data import load
+from samirage.lab.data.datasets import load
 from samirage.trainers.transformers import SAMTrainer
 
 

@@ -24,10 +24,10 @@ from typing import Any, Final
 
 import pack_run
 from samirage.errors import UserError
-from samirage.lab.runtime import commit, hardware, usable_device, versions
-from samirage.lab.store import RunFolder
+from samirage.lab.engine.compute import commit, hardware, usable_device, versions
+from samirage.lab.results.store import RunFolder
 from samirage.lab.studies import create
-from samirage.lab.study import AbstractStudy, Cell
+from samirage.lab.studies.base import AbstractStudy, Cell
 from timed_parts import Outcome, Part, path_of, run_parts, stored
 
 ROOT: Final = Path(__file__).resolve().parent.parent

@@ -2,7 +2,7 @@
 
     python scripts/make_mnist_mini.py FULL_DIR OUT_DIR
 
-Running it again gives the same bytes. It prints the checksums that `samirage/lab/data.py` holds.
+Running it again gives the same bytes. It prints the checksums that `samirage/lab/data/datasets.py` holds.
 """
 
 import gzip
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samirage.errors import UserError
-from samirage.lab import data
+from samirage.lab.data import datasets as data
 
 SEED = b"samirage mnist-mini 1"
 N_TRAIN_PER_CLASS = 500

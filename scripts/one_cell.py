@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from samirage.errors import UserError
-from samirage.lab.store import RunFolder
+from samirage.lab.results.store import RunFolder
 from samirage.lab.studies import create
-from samirage.lab.sweep import begin
-from samirage.lab.work import Work, do
+from samirage.lab.sweep.reproduce import begin
+from samirage.lab.sweep.run_task import Work, do
 
 
 def main(arguments: list[str] | None = None) -> int:

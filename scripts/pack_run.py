@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from samirage.errors import UserError
-from samirage.lab.digest import digest
-from samirage.lab.store import RunFolder
+from samirage.lab.results.digest import digest
+from samirage.lab.results.store import RunFolder
 
 
 def main(arguments: list[str] | None = None) -> int:

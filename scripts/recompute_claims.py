@@ -9,8 +9,8 @@ Usage: recompute_claims.py RUN
 import argparse
 from pathlib import Path
 
-from samirage.lab.store import RunFolder
-from samirage.lab.verify import recompute, verify
+from samirage.lab.results.store import RunFolder
+from samirage.lab.sweep.verify import recompute, verify
 
 
 def main(arguments: list[str] | None = None) -> None:

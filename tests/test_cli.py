@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from samirage import cli
 from samirage._version import __version__
+from samirage.cli import main as cli
 from samirage.lab import studies
-from samirage.lab.names import STUDIES
+from samirage.lab.studies import STUDIES
 
 
 def run(*arguments):
@@ -57,7 +57,7 @@ def test_the_report_is_rebuilt_without_torch(reproduced):
     page.unlink()
     program = f"""
 import sys
-from samirage.cli import main
+from samirage.cli.main import main
 assert main(["report", {str(out)!r}]) == 0
 assert "torch" not in sys.modules
 """
@@ -160,7 +160,7 @@ def test_ctrl_c_leaves_a_clean_message_and_a_folder_that_resumes(tmp_path):
     program = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     program += "from dataclasses import replace\nfrom samirage.lab.studies import mnist\n"
     program += "mnist.SCALES['smoke'] = replace(mnist.SCALES['smoke'], steps=2000)\n"
-    program += "from samirage.cli import main; sys.exit(main(sys.argv[1:]))"
+    program += "from samirage.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", program, "reproduce", "mnist", "--scale", "smoke", "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "120"})
     deadline = time.monotonic() + 120
@@ -193,7 +193,7 @@ def test_the_help_names_every_study():
 
 def left_by_its_reader(arguments, **environment):
     """Exit code and errors of a command whose output is closed at once, sooner than `| head` would."""
-    command = [sys.executable, "-c", "import sys; from samirage.cli import main; sys.exit(main())", *arguments]
+    command = [sys.executable, "-c", "import sys; from samirage.cli.main import main; sys.exit(main())", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, env={**os.environ, **environment}, **pipes) as process:
         process.stdout.close()

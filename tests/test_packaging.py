@@ -115,7 +115,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     }
     assert packed == expected
     assert "samirage/py.typed" in packed
-    assert sum(name.startswith("samirage/lab/mnist_mini/") for name in packed) == 5
+    assert sum(name.startswith("samirage/lab/data/mnist_mini/") for name in packed) == 5
     assert any(name.startswith("samirage/report/templates/") for name in packed)
     assert len(licences) == 1
     assert wheel.stat().st_size < 2_000_000
@@ -176,7 +176,7 @@ def closure():
 optimizer.step(closure)
 # The gradient of ||w||^2/2 at w + rho w/||w|| is 1.1 w, so a step of 0.1 leaves 0.89 w.
 torch.testing.assert_close(w.detach(), torch.tensor([3.0, 4.0]) * 0.89)
-from samirage.lab.data import load
+from samirage.lab.data.datasets import load
 assert len(load("mnist-mini").train_labels) == 5000
 print("fine")
 """

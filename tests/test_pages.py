@@ -6,10 +6,10 @@ import pytest
 
 import update_pages
 from pages import caveats, choosing, numbers, results, stored
-from samirage.lab.claims import Claim, Relation
-from samirage.lab.store import RunFolder
+from samirage.lab.results.claims import Claim, Relation
+from samirage.lab.results.store import RunFolder
 from samirage.lab.studies.batch import BatchStudy
-from samirage.lab.sweep import reproduce
+from samirage.lab.sweep.reproduce import reproduce
 from samirage.sam import Guard
 
 # Numbers that are no measurements: settings, as the code has them.

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from samirage import cli
+from samirage.cli import main as cli
 
 ROOT = Path(__file__).resolve().parent.parent
 

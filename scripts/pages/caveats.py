@@ -1,7 +1,7 @@
 """What did not come out: the claims that fail, and those that cannot be compared."""
 
 from pages.stored import FOLDER, expected, finished, measured, section, table
-from samirage.lab.claims import Claim, Verdict
+from samirage.lab.results.claims import Claim, Verdict
 
 
 def _with(verdict: Verdict) -> dict[str, list[Claim]]:

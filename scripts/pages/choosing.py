@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 
 from pages.stored import FOLDER, finished, origin, section, table
-from samirage.lab.statistics import MeanEstimate, mean_estimate
-from samirage.report.figures.remedies import setting_label
-from samirage.report.figures.style import METHODS
+from samirage.lab.results.statistics import MeanEstimate, mean_estimate
 from samirage.report.numbers import percent, with_error
+from samirage.report.plots.remedies import setting_label
+from samirage.report.plots.style import METHODS
 from samirage.report.sections import guard
 
 STUDY = "guard"

@@ -1,9 +1,9 @@
 """The README's block on study `mnist`, and those of the page on the guard."""
 
 from pages.stored import FOLDER, claims_list, origin
-from samirage.report.figures.remedies import setting_label
-from samirage.report.figures.style import METHODS
 from samirage.report.numbers import percent, with_error
+from samirage.report.plots.remedies import setting_label
+from samirage.report.plots.style import METHODS
 from samirage.report.runs import load_runs
 from samirage.report.sections import alternatives, guard, wells
 from samirage.report.tables import method_table

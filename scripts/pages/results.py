@@ -6,8 +6,8 @@ from html import unescape
 from typing import Final
 
 from pages.stored import FOLDER, expected, finished, measured, origin, section, table
-from samirage.lab.claims import Claim, Verdict
-from samirage.report.figures.style import PALETTE
+from samirage.lab.results.claims import Claim, Verdict
+from samirage.report.plots.style import PALETTE
 from samirage.report.sections.section import Drawing, FigureBlock
 from samirage.report.svg import FONT, PAPER
 

@@ -4,8 +4,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from samirage.lab.claims import Claim, Relation
-from samirage.lab.store import RunFolder
+from samirage.lab.results.claims import Claim, Relation
+from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import significant, with_error
 from samirage.report.sections import build_section
 from samirage.report.sections.section import Section

@@ -8,7 +8,7 @@ from benchmarks.resnet import CONTENDERS, PEAKS, flops_per_image, known_peak, ma
 from torch import nn
 
 from benchmarks import resnet
-from samirage.lab.cifar import network_of, settings
+from samirage.lab.tasks.cifar import network_of, settings
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,9 @@ import torch
 from benchmarks.workloads import workloads
 from torch.nn import functional
 
-from samirage.lab import resnet
-from samirage.lab.cifar import SCALES
-from samirage.lab.resnet import ResNet18
+from samirage.lab.tasks import resnet
+from samirage.lab.tasks.cifar import SCALES
+from samirage.lab.tasks.resnet import ResNet18
 
 IMAGES = 4
 REPEATS = 20  # of narrow networks: a heap that was written to is often found out only later

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from samirage.lab import train
+from samirage.lab.tasks import train
 
 
 def no_memory(*_):

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 import xarray as xr
 
-from samirage.lab.claims import Claim, Relation
-from samirage.lab.study import AbstractStudy, Cell
+from samirage.lab.results.claims import Claim, Relation
+from samirage.lab.studies.base import AbstractStudy, Cell
 
 
 class Squares(AbstractStudy):

@@ -7,7 +7,7 @@ import pytest
 import torch
 import xarray as xr
 
-from samirage.lab.claims import Verdict
+from samirage.lab.results.claims import Verdict
 from samirage.lab.studies.alternatives import METHODS, SCALES, AlternativesStudy, GainGuard, SlopeGuard, create
 from samirage.sam import step_figures
 

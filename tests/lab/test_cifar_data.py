@@ -14,9 +14,9 @@ import pytest
 from mirror import Mirror
 
 from samirage.errors import UserError
-from samirage.lab import data
-from samirage.lab.cifar_binary import CifarFile
-from samirage.lab.data_files import Archive, BadFileError
+from samirage.lab.data import datasets as data
+from samirage.lab.data.cifar_binary import CifarFile
+from samirage.lab.data.files import Archive, BadFileError
 
 ARCHIVE = "cifar-100-binary.tar.gz"
 FOLDER = "cifar-100-binary"

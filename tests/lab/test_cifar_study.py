@@ -10,18 +10,18 @@ from torch import nn
 from torch.nn import functional
 
 from samirage.errors import UserError
-from samirage.lab import cifar
-from samirage.lab.cifar import METHODS, network_of, pictures_of, recipe_of, settings
-from samirage.lab.claims import Verdict
-from samirage.lab.diagnoses import STATUSES
-from samirage.lab.loop import ImageTraining, Ways
-from samirage.lab.runtime import compute
-from samirage.lab.store import RunFolder
+from samirage.lab.engine.compute import compute
+from samirage.lab.results.claims import Verdict
+from samirage.lab.results.store import RunFolder
 from samirage.lab.studies import cifar as study_module
 from samirage.lab.studies import create
 from samirage.lab.studies.cifar import CifarStudy
-from samirage.lab.sweep import reproduce
-from samirage.lab.vision import Pictures
+from samirage.lab.sweep.reproduce import reproduce
+from samirage.lab.tasks import cifar
+from samirage.lab.tasks.cifar import METHODS, network_of, pictures_of, recipe_of, settings
+from samirage.lab.tasks.diagnosis_codes import STATUSES
+from samirage.lab.tasks.image_data import Pictures
+from samirage.lab.tasks.loop import ImageTraining, Ways
 from samirage.report.sections import comparison
 from samirage.sam import Status
 

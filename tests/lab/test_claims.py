@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samirage.lab.claims import Claim, Relation, Verdict
+from samirage.lab.results.claims import Claim, Relation, Verdict
 
 
 def make(**changes: Any) -> Claim:

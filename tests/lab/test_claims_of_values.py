@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from samirage.lab.claims import Claim, Relation, Verdict, mean_claim, share_claim
-from samirage.lab.statistics import mean_estimate, share_estimate, wilson_interval
+from samirage.lab.results.claims import Claim, Relation, Verdict, mean_claim, share_claim
+from samirage.lab.results.statistics import mean_estimate, share_estimate, wilson_interval
 
 COMMAND = "samirage reproduce mnist"
 

@@ -6,17 +6,17 @@ import torch
 import xarray as xr
 
 from samirage.errors import UserError
-from samirage.lab.claims import Verdict
-from samirage.lab.comparison import Case, joined
-from samirage.lab.diagnoses import STATUSES
-from samirage.lab.digits import Digits
-from samirage.lab.ensemble import Recipe
-from samirage.lab.networks import NETWORKS
-from samirage.lab.particles import Particles
-from samirage.lab.rays import look
-from samirage.lab.singly import train_singly
+from samirage.lab.engine.ensemble import Recipe
+from samirage.lab.engine.functions import Particles
+from samirage.lab.engine.line_scan import look
+from samirage.lab.engine.networks import NETWORKS
+from samirage.lab.results.claims import Verdict
 from samirage.lab.studies import create
+from samirage.lab.studies.comparison import Case, joined
 from samirage.lab.studies.prevalence import _climb
+from samirage.lab.tasks.diagnosis_codes import STATUSES
+from samirage.lab.tasks.mnist import Digits
+from samirage.lab.tasks.sequential import train_singly
 from samirage.landscape import Ring
 from samirage.optim import SAM
 from samirage.sam import Guard, Status

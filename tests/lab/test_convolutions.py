@@ -16,8 +16,8 @@ import torch
 from benchmarks.workloads import workloads
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from samirage.lab.cifar import SCALES, network_of
-from samirage.lab.networks import NETWORKS
+from samirage.lab.engine.networks import NETWORKS
+from samirage.lab.tasks.cifar import SCALES, network_of
 
 ROOT = Path(__file__).parents[2]
 # Between 4e-6 and 4e-5 were measured: roundings of float32, enlarged by 20 batch normalisations. A gradient that reads

@@ -5,15 +5,15 @@ import pytest
 import torch
 import xarray as xr
 
-from samirage.lab.claims import Verdict
-from samirage.lab.diagnoses import STATUSES
-from samirage.lab.digits import state_at_end
-from samirage.lab.runs import rejected_share
+from samirage.lab.results.claims import Verdict
+from samirage.lab.results.runs import rejected_share
 from samirage.lab.studies import create
 from samirage.lab.studies.guard import SCALES as GUARD_SCALES
 from samirage.lab.studies.guard import GuardStudy
 from samirage.lab.studies.mnist import SCALES as MNIST_SCALES
 from samirage.lab.studies.mnist import MnistStudy
+from samirage.lab.tasks.diagnosis_codes import STATUSES
+from samirage.lab.tasks.mnist import state_at_end
 from samirage.sam import Status, is_at_hallucinated_point
 
 

@@ -19,11 +19,11 @@ import pytest
 from mirror import Mirror
 
 from samirage.errors import UserError, require
-from samirage.lab import data
-from samirage.lab.data_files import DataSet
-from samirage.lab.idx import IdxFile
+from samirage.lab.data import datasets as data
+from samirage.lab.data.files import DataSet
+from samirage.lab.data.idx import IdxFile
 
-MINI = Path(str(files("samirage.lab"))) / "mnist_mini"
+MINI = Path(str(files("samirage.lab.data"))) / "mnist_mini"
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_mnist_mini.py"
 TINY_SHAPES = {
     "train-images-idx3-ubyte": (6, 4, 3),

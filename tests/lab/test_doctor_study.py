@@ -10,10 +10,10 @@ import xarray as xr
 
 from samirage import Status
 from samirage.errors import UserError
-from samirage.lab.claims import Verdict
-from samirage.lab.labelled import POINTS, LabelledPoint, networks
-from samirage.lab.store import RunFolder
-from samirage.lab.studies.doctor import SCALES, DoctorStudy, alarms, correct, create
+from samirage.lab.results.claims import Verdict
+from samirage.lab.results.store import RunFolder
+from samirage.lab.studies.doctor.labelled_runs import POINTS, LabelledPoint, networks
+from samirage.lab.studies.doctor.study import SCALES, DoctorStudy, alarms, correct, create
 
 TINY = replace(SCALES["smoke"], images=100, steps=120, seeds=2)
 STATUSES = [status.value for status in Status]

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import reference
-from samirage.lab.ensemble import FIGURES, Recipe, train
-from samirage.lab.models import MLP, softmax_squared
-from samirage.lab.runtime import compute
-from samirage.lab.stacked import MLPStack, ModuleStack
+from samirage.lab.engine.compute import compute
+from samirage.lab.engine.ensemble import FIGURES, Recipe, train
+from samirage.lab.engine.models import MLP, softmax_squared
+from samirage.lab.engine.stacked import MLPStack, ModuleStack
 from samirage.sam import WarmStart
 
 IN, HIDDEN, CLASSES, IMAGES, SEEDS = 7, 5, 4, 12, 3

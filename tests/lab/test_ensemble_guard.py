@@ -6,8 +6,8 @@ import torch
 from test_ensemble import CLASSES, SEEDS, members, problem
 
 import reference
-from samirage.lab.ensemble import Recipe, train
-from samirage.lab.stacked import MLPStack, ModuleStack
+from samirage.lab.engine.ensemble import Recipe, train
+from samirage.lab.engine.stacked import MLPStack, ModuleStack
 from samirage.sam import Decay, Guard, WarmStart
 
 KAPPA, SHRINK, GROWTH, RHO, LR, STEPS = 0.4, 0.6, 1.1, 4.0, 0.2, 80

@@ -13,13 +13,13 @@ import pytest
 import xarray as xr
 from test_verify import mnist_cell
 
-from samirage import cli
+from samirage.cli import main as cli
 from samirage.errors import UserError
-from samirage.lab.json_files import write_json
-from samirage.lab.names import file_name
-from samirage.lab.store import RunFolder
+from samirage.lab.results.json_files import write_json
+from samirage.lab.results.names import file_name
+from samirage.lab.results.store import RunFolder
 from samirage.lab.studies.mnist import SCALES, MnistStudy
-from samirage.lab.sweep import begin
+from samirage.lab.sweep.reproduce import begin
 
 SECRET = b"not for the page"
 
@@ -324,8 +324,8 @@ def test_cells_with_other_variables_and_types_are_a_sentence(folder, packed, cap
     ],
 )
 def test_packed_cells_that_were_meddled_with_are_a_sentence(folder, change, capsys):
-    from samirage.lab.netcdf import write_dataset
-    from samirage.lab.pack import pack
+    from samirage.lab.results.netcdf import write_dataset
+    from samirage.lab.results.pack import pack
 
     write_dataset(folder.path / "cells" / "mnist.nc", change(pack({"sgd": mnist_cell("sgd", 0.0)})))
     assert "mnist.nc" in refused(folder, capsys)

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from samirage.errors import UserError
-from samirage.lab.claims import Verdict
+from samirage.lab.results.claims import Verdict
 from samirage.lab.studies.guard import METHODS, SCALES, GuardStudy, create
 
 TINY = replace(SCALES["smoke"], images=60, steps=20, seeds=3, rhos=(10.0,), batch_sizes=(0,))

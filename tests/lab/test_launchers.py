@@ -16,12 +16,11 @@ from sweeping import Squares
 
 from samirage.errors import UserError
 from samirage.files import named_place
-from samirage.lab import capacity
-from samirage.lab.launchers import Here, OnRay, Processes
-from samirage.lab.names import STUDIES
-from samirage.lab.store import RunFolder
-from samirage.lab.studies import create
-from samirage.lab.sweep import reproduce
+from samirage.lab.results.store import RunFolder
+from samirage.lab.studies import STUDIES, create
+from samirage.lab.sweep import capacity
+from samirage.lab.sweep.launchers import Here, OnRay, Processes
+from samirage.lab.sweep.reproduce import reproduce
 from samirage.report.page import build_page
 
 
@@ -99,9 +98,9 @@ DRIVER = """
 import sys
 from pathlib import Path
 from sweeping import Squares
-from samirage.lab.launchers import Processes
-from samirage.lab.store import RunFolder
-from samirage.lab.sweep import reproduce
+from samirage.lab.sweep.launchers import Processes
+from samirage.lab.results.store import RunFolder
+from samirage.lab.sweep.reproduce import reproduce
 from samirage.report.page import build_page
 if __name__ == "__main__":
     study = Squares(int(sys.argv[2]), (), sys.argv[3], 0.2)

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from samirage import SAM, Guard, Monitor, WarmStart
-from samirage.lab.ensemble import Recipe, train
-from samirage.lab.models import MLP, cross_entropy, softmax_squared
-from samirage.lab.particles import Particles
-from samirage.lab.stacked import ModuleStack, stack
+from samirage.diagnosis.figures import values_of
+from samirage.lab.engine.ensemble import Recipe, train
+from samirage.lab.engine.functions import Particles
+from samirage.lab.engine.models import MLP, cross_entropy, softmax_squared
+from samirage.lab.engine.stacked import ModuleStack, stack
 from samirage.landscape import DoubleWell, Quadratic, Ring
 from samirage.monitor import Watch
-from samirage.monitor.figures import values_of
 
 
 def networks(count, *, seed=0):

@@ -12,10 +12,10 @@ import torch
 import xarray as xr
 
 from samirage.errors import UserError
-from samirage.lab.models import MLP
-from samirage.lab.store import RunFolder
+from samirage.lab.engine.models import MLP
+from samirage.lab.results.store import RunFolder
 from samirage.lab.studies.mnist import SCALES, MnistStudy
-from samirage.lab.sweep import begin, reproduce
+from samirage.lab.sweep.reproduce import begin, reproduce
 
 TINY = replace(SCALES["smoke"], images=60, steps=20, seeds=3, rhos=(10.0,))
 
@@ -131,9 +131,9 @@ def test_a_killed_process_loses_only_the_cell_in_flight(tiny, tmp_path):
 KILLED = f"""
 import os, signal, sys
 from pathlib import Path
-from samirage.lab.store import RunFolder
+from samirage.lab.results.store import RunFolder
 from samirage.lab.studies.mnist import SCALES, MnistConfig, MnistStudy
-from samirage.lab.sweep import reproduce
+from samirage.lab.sweep.reproduce import reproduce
 passes = 0
 def advance(count):
     global passes

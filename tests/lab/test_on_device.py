@@ -9,15 +9,14 @@ import pytest
 import torch
 import xarray as xr
 
-from samirage.lab import train as one_network
-from samirage.lab.cifar import network_of, pictures_of, recipe_of, settings
-from samirage.lab.ensemble import Recipe, train
-from samirage.lab.loop import ImageTraining
-from samirage.lab.models import MLP, softmax_squared
-from samirage.lab.names import STUDIES
-from samirage.lab.runtime import compute
-from samirage.lab.stacked import stack
-from samirage.lab.studies import create
+from samirage.lab.engine.compute import compute
+from samirage.lab.engine.ensemble import Recipe, train
+from samirage.lab.engine.models import MLP, softmax_squared
+from samirage.lab.engine.stacked import stack
+from samirage.lab.studies import STUDIES, create
+from samirage.lab.tasks import train as one_network
+from samirage.lab.tasks.cifar import network_of, pictures_of, recipe_of, settings
+from samirage.lab.tasks.loop import ImageTraining
 from samirage.monitor import Watch
 from samirage.sam import Guard, Jump, WarmStart
 from support.accelerator import Accelerator, deterministic, introduce
@@ -62,7 +61,7 @@ def test_a_whole_study_is_stored_with_its_claims(tmp_path):
 
 
 def test_a_study_that_uses_a_median_with_indices_fails(monkeypatch):
-    monkeypatch.setattr("samirage.lab.digits.median", lambda x: x.median(0).values)
+    monkeypatch.setattr("samirage.lab.tasks.mnist.median", lambda x: x.median(0).values)
     with pretended_gpu():
         (study,) = create(["mnist"], "smoke", {"threads": 1, "device": "cuda"})
         with pytest.raises(RuntimeError, match="median CUDA with indices output does not have a deterministic"):

@@ -6,9 +6,9 @@ import xarray as xr
 
 import pack_run
 from samirage.errors import UserError
-from samirage.lab.digest import digest
-from samirage.lab.pack import pack, unpack
-from samirage.lab.store import RunFolder
+from samirage.lab.results.digest import digest
+from samirage.lab.results.pack import pack, unpack
+from samirage.lab.results.store import RunFolder
 
 CELLS = {
     "sgd": xr.Dataset(

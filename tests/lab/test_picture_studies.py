@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from samirage.errors import UserError
-from samirage.lab.claims import Verdict
-from samirage.lab.store import RunFolder
+from samirage.lab.results.claims import Verdict
+from samirage.lab.results.store import RunFolder
 from samirage.lab.studies import create
-from samirage.lab.sweep import reproduce
+from samirage.lab.sweep.reproduce import reproduce
 from samirage.report.page import build_page
 
 NAMES = ("toy", "construction", "network")

@@ -9,14 +9,14 @@ import torch
 import xarray as xr
 
 from samirage.errors import UserError
-from samirage.lab.claims import Verdict
-from samirage.lab.closed_forms import CLOSED_FORMS, ClosedForm, settled
-from samirage.lab.portraits import portrait
-from samirage.lab.proving import ANALYTIC, Subject, analytic_subject, network_subject, prove_and_plant
-from samirage.lab.returning import PERTURBATIONS
-from samirage.lab.small_networks import digit_network
-from samirage.lab.store import RunFolder
-from samirage.lab.studies.points import SCALES, PointsStudy, create
+from samirage.lab.results.claims import Verdict
+from samirage.lab.results.store import RunFolder
+from samirage.lab.studies.points.closed_forms import CLOSED_FORMS, ClosedForm, settled
+from samirage.lab.studies.points.perturb_and_return import PERTURBATIONS
+from samirage.lab.studies.points.portraits import portrait
+from samirage.lab.studies.points.proofs import ANALYTIC, Subject, analytic_subject, network_subject, prove_and_plant
+from samirage.lab.studies.points.small_networks import digit_network
+from samirage.lab.studies.points.study import SCALES, PointsStudy, create
 from samirage.landscape import DoubleWell, Quadratic
 from samirage.sam import Status
 

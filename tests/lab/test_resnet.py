@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from samirage.lab.resnet import Block, ResNet18
+from samirage.lab.tasks.resnet import Block, ResNet18
 
 
 def test_it_has_the_known_number_of_parameters():

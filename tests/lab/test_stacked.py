@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from samirage.lab import stacked
-from samirage.lab.models import LOSSES, MLP, softmax_squared
-from samirage.lab.stacked import MLPStack, ModuleStack, stack
+from samirage.lab.engine import stacked
+from samirage.lab.engine.models import LOSSES, MLP, softmax_squared
+from samirage.lab.engine.stacked import MLPStack, ModuleStack, stack
 
 IMAGES, INPUTS, CLASSES = 37, 11, 4
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from samirage.lab.statistics import MeanEstimate, mean_estimate, share_estimate, wilson_interval
+from samirage.lab.results.statistics import MeanEstimate, mean_estimate, share_estimate, wilson_interval
 
 
 def test_mean_and_standard_error_by_hand() -> None:

@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 
 from samirage.errors import UserError
-from samirage.lab.claims import Claim, Relation
-from samirage.lab.store import RunFolder
+from samirage.lab.results.claims import Claim, Relation
+from samirage.lab.results.store import RunFolder
 
 
 def dataset(value=1.5):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from samirage.lab import train
+from samirage.lab.tasks import train
 from two_processes import needs_gloo, results_of
 
 HERE = Path(__file__).parent
@@ -50,7 +50,7 @@ def torchrun(*arguments):
 def test_the_command_writes_what_one_process_writes(tmp_path, capsys):
     out, alone = tmp_path / "new" / "two.nc", tmp_path / "one.nc"
     options = [*SHORT, "--method", "sam", "--rho", "0.5", "--seed", "3"]
-    done = torchrun("-m", "samirage.lab.train", *options, "--parallel", "fsdp", "--out", str(out))
+    done = torchrun("-m", "samirage.lab.tasks.train", *options, "--parallel", "fsdp", "--out", str(out))
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.splitlines()[0].startswith("epoch 1 of 1: loss ")
     assert done.stdout.splitlines()[1] == f"The results: {out}"
@@ -88,7 +88,7 @@ def test_a_rank_that_fails_says_so_in_one_sentence(tmp_path):
         (["--threads", "0"], "--threads must be a whole number of at least 1; got 0"),
         (["--method", "adam"], "argument --method: invalid choice: 'adam'"),
         (["--scale", "laptop", "--data-dir", "none"], "The data folder 'none' does not exist"),
-        (["--surplus"], "unrecognized arguments: --surplus; see `python -m samirage.lab.train --help`"),
+        (["--surplus"], "unrecognized arguments: --surplus; see `python -m samirage.lab.tasks.train --help`"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_sentence(arguments, said, tmp_path, capsys):

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from samirage import cli
-from samirage.lab.claims import Claim, Verdict
-from samirage.lab.digest import digest
-from samirage.lab.store import RunFolder
+from samirage.cli import main as cli
+from samirage.lab.results.claims import Claim, Verdict
+from samirage.lab.results.digest import digest
+from samirage.lab.results.store import RunFolder
 from samirage.lab.studies import create
 from samirage.lab.studies.mnist import SCALES, MnistStudy
-from samirage.lab.sweep import begin, reproduce
-from samirage.lab.verify import recompute, verify
+from samirage.lab.sweep.reproduce import begin, reproduce
+from samirage.lab.sweep.verify import recompute, verify
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = replace(SCALES["smoke"], rhos=(0.1, 3.0, 10.0), seeds=4)
@@ -279,7 +279,7 @@ def test_what_is_no_run_folder_is_refused_without_waiting_for_torch(tmp_path):
         "empty": "holds no study: name a run folder",
         "other": "holds study 'imagenet', which is none of this version: mnist, guard",
     }
-    program = "import sys; from samirage.cli import main; code = main(sys.argv[1:]); "
+    program = "import sys; from samirage.cli.main import main; code = main(sys.argv[1:]); "
     program += "assert 'torch' not in sys.modules; sys.exit(code)"
     for name, sentence in sentences.items():
         done = subprocess.run(

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from samirage.errors import UserError
-from samirage.lab.data import ImageData
-from samirage.lab.vision import Pictures, subset, synthetic
+from samirage.lab.data.datasets import ImageData
+from samirage.lab.tasks.image_data import Pictures, subset, synthetic
 
 CPU = torch.device("cpu")
 SIZE = 16  # shifted by at most 2 pixels

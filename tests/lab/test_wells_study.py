@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samirage.errors import UserError
-from samirage.lab.claims import Verdict
+from samirage.lab.results.claims import Verdict
 from samirage.lab.studies.wells import METHODS, SCALES, WellsStudy, create
 
 

@@ -12,10 +12,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from samirage.lab.cifar import network_of, pictures_of, recipe_of, settings
-from samirage.lab.loop import ImageTraining, Ways
-from samirage.lab.processes import Alone, JointBatchNorm2d, Ranks, join_batch_norms
-from samirage.lab.vision import Pictures
+from samirage.lab.tasks.cifar import network_of, pictures_of, recipe_of, settings
+from samirage.lab.tasks.image_data import Pictures
+from samirage.lab.tasks.loop import ImageTraining, Ways
+from samirage.lab.tasks.process_group import Alone, JointBatchNorm2d, Ranks, join_batch_norms
 
 CPU = torch.device("cpu")
 STEPS = 6

@@ -5,8 +5,8 @@ import math
 import pytest
 from test_rules import BOUNCE, HEALTHY, REST
 
-from samirage.monitor.rules import decide, table
-from samirage.monitor.thresholds import Thresholds
+from samirage.diagnosis.rules import decide, table
+from samirage.diagnosis.thresholds import Thresholds
 from samirage.sam import Status
 
 RULES = table(Thresholds())

@@ -7,9 +7,9 @@ import torch
 from runs import DOUBLE_WELL, RING, bouncing, hallucinated, point, progressing, run
 
 from samirage import SAM, Guard, Status, WarmStart, diagnose
+from samirage.diagnosis.confirm import confirm_status
 from samirage.landscape import Objective, Quadratic, TorchFunction
 from samirage.monitor import Monitor, Thresholds
-from samirage.monitor.confirm import confirm_status
 
 WINDOWS = pytest.mark.parametrize("window", [None, 64], ids=["alone", "monitor"])
 TILTED = TorchFunction(lambda x: (x.square().sum() - 1) ** 2 / 4 + 0.05 * x[0], 2)

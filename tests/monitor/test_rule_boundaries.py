@@ -9,8 +9,8 @@ import math
 import pytest
 from test_rules import HEALTHY
 
-from samirage.monitor.rules import Rule, below, decide, from_, known, nearest, table
-from samirage.monitor.thresholds import Thresholds
+from samirage.diagnosis.rules import Rule, below, decide, from_, known, nearest, table
+from samirage.diagnosis.thresholds import Thresholds
 from samirage.sam import Status
 
 RULES = table(Thresholds())

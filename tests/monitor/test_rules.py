@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from samirage.monitor.diagnosis import judge
-from samirage.monitor.figures import MEANINGS
-from samirage.monitor.rules import Condition, decide, nearest, table
-from samirage.monitor.thresholds import Thresholds
+from samirage.diagnosis.diagnosis import judge
+from samirage.diagnosis.figures import MEANINGS
+from samirage.diagnosis.rules import Condition, decide, nearest, table
+from samirage.diagnosis.thresholds import Thresholds
 from samirage.sam import Status
 
 RULES = table(Thresholds())

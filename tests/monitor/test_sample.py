@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from samirage.monitor.sample import CoordinateSample
+from samirage.diagnosis.sample import CoordinateSample
 
 
 def tensors(*shapes, seed=0):

@@ -8,7 +8,7 @@ import rich.console
 from runs import RING, bouncing, hallucinated
 
 from samirage import Status, diagnose
-from samirage.monitor.show import tone
+from samirage.diagnosis.show import tone
 
 
 @pytest.fixture(scope="module")

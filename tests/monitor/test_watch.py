@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from samirage.monitor.figures import MEANINGS, values_of
-from samirage.monitor.watch import Watch
+from samirage.diagnosis.figures import MEANINGS, values_of
+from samirage.diagnosis.window_statistics import Watch
 from samirage.sam import dot, norm, plain_figures, step_figures
 
 

@@ -12,9 +12,9 @@ import torch
 from problems import BASES, Cubic, every_style, take
 
 from samirage import SAM, WarmStart
-from samirage.lab.ensemble import Recipe, train
-from samirage.lab.models import MLP, softmax_squared
-from samirage.lab.stacked import stack
+from samirage.lab.engine.ensemble import Recipe, train
+from samirage.lab.engine.models import MLP, softmax_squared
+from samirage.lab.engine.stacked import stack
 from samirage.sam import Constant, Decay, Ramp, Tail
 
 TRAPEZE = Ramp(steps=3) * Decay(total_steps=8, start=5, to=0.2, shape="cosine")

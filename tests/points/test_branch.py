@@ -9,7 +9,7 @@ import torch
 
 from samirage.landscape import BumpOnBowl, DoubleWell, MultiWell, Ring, TorchFunction
 from samirage.points import Event, branch, find_hallucinated, radius_interval
-from samirage.points.branch import _Curve
+from samirage.points.find.branch import _Curve
 
 WELL = DoubleWell()
 POINT = torch.tensor([0.47093, -0.02220], dtype=torch.float64)

@@ -11,12 +11,12 @@ import torch
 
 from samirage.landscape import AbstractFormula, DoubleWell, Moat, Ring, SymPyFunction, TanhNetwork
 from samirage.points import check_record, find_hallucinated, prove
-from samirage.points.balls import PRECISION_BITS, precision
-from samirage.points.check_symbols import depends_on_distance_alone, is_sum_of_squares
-from samirage.points.exact import Algebra
-from samirage.points.families import is_rotation_invariant, residuals_of
-from samirage.points.proof import rounded_down, rounded_up
-from samirage.points.record import Theorem, write_record
+from samirage.points.prove.balls import PRECISION_BITS, precision
+from samirage.points.prove.check_symbols import depends_on_distance_alone, is_sum_of_squares
+from samirage.points.prove.exact import Algebra
+from samirage.points.prove.families import is_rotation_invariant, residuals_of
+from samirage.points.prove.proof import rounded_down, rounded_up
+from samirage.points.prove.record import Theorem, write_record
 
 ON_AXIS = torch.tensor([0.5, 0.0], dtype=torch.float64)  # hallucinated on the ring of radius 1 at rho = 1.5
 

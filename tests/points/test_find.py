@@ -9,8 +9,8 @@ import torch
 
 from samirage.landscape import BumpOnBowl, DoubleWell, Moat, MultiWell, Quadratic, Ring, TanhNetwork, TorchFunction
 from samirage.points import find_hallucinated, polish
-from samirage.points.sphere import SphereSearch, sphere_candidates
-from samirage.points.superlevel import SuperlevelSearch, superlevel_candidate
+from samirage.points.find.sphere import SphereSearch, sphere_candidates
+from samirage.points.find.superlevel import SuperlevelSearch, superlevel_candidate
 from samirage.sam import Status
 
 WELL = DoubleWell()

@@ -22,13 +22,13 @@ from samirage.landscape import (
     TorchFunction,
 )
 from samirage.points import check_record, find_hallucinated, prove
-from samirage.points.balls import box, is_positive_definite, magnitude, matrix, middle, precision
-from samirage.points.check_network import network_check_derivatives
-from samirage.points.contraction import lyapunov
-from samirage.points.enclosure import enclose, over_box
-from samirage.points.families import is_rotation_invariant
-from samirage.points.jets import derivatives
-from samirage.points.krawczyk import newton_shift, reach
+from samirage.points.prove.balls import box, is_positive_definite, magnitude, matrix, middle, precision
+from samirage.points.prove.check_network import network_check_derivatives
+from samirage.points.prove.contraction import lyapunov
+from samirage.points.prove.enclosure import enclose, over_box
+from samirage.points.prove.families import is_rotation_invariant
+from samirage.points.prove.jets import derivatives
+from samirage.points.prove.krawczyk import newton_shift, reach
 from samirage.sam.map import sam_map
 
 WELL = DoubleWell()

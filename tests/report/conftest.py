@@ -10,7 +10,7 @@ from browsing import browsing
 from selenium import webdriver
 from synthetic_run import make_folder
 
-from samirage.lab.store import RunFolder
+from samirage.lab.results.store import RunFolder
 from samirage.report.page import build_page
 from samirage.report.runs import StudyRuns, load_runs
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from samirage.lab.claims import Claim, Relation
-from samirage.lab.store import RunFolder
+from samirage.lab.results.claims import Claim, Relation
+from samirage.lab.results.store import RunFolder
 
 RHOS = (0.05, 0.2, 0.5, 1.0, 3.0, 10.0)
 COMMAND = "samirage reproduce mnist --scale laptop --out 'runs/<first>'"

@@ -7,11 +7,11 @@ import pytest
 import xarray as xr
 
 from samirage.errors import UserError
-from samirage.lab.reading import ACCURACY, HALLUCINATED, Measure, Reading
-from samirage.lab.store import RunFolder
-from samirage.report.figures.comparison import axis_places, comparison_figure
-from samirage.report.figures.statuses import _LOOKS, statuses_figure
+from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, Measure, Reading
+from samirage.lab.results.store import RunFolder
 from samirage.report.page import build_page
+from samirage.report.plots.comparison import axis_places, comparison_figure
+from samirage.report.plots.statuses import _LOOKS, statuses_figure
 from samirage.report.sections import build_section
 from samirage.report.sections.comparison import load, status_counts, tables
 from samirage.sam import Status

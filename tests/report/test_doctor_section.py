@@ -9,11 +9,11 @@ import pytest
 import xarray as xr
 from matplotlib.patches import Polygon, Rectangle
 
-from samirage.lab.store import RunFolder
+from samirage.lab.results.store import RunFolder
 from samirage.report.diagnoses import Life, confusion, life, run_row
-from samirage.report.figures import confusion_figure, life_figure
-from samirage.report.figures.life import LOOKS
 from samirage.report.page import build_page
+from samirage.report.plots import confusion_figure, life_figure
+from samirage.report.plots.life import LOOKS
 from samirage.report.sections.doctor import SHOWN, headline
 
 STATUSES = tuple(LOOKS)

@@ -17,10 +17,10 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from synthetic_run import make_cell
 
-from samirage.report.figures import figure_svg, shift_figure, summary_figure, training_figure
-from samirage.report.figures.style import INK, METHODS, PALETTE
-from samirage.report.figures.summary import Places
-from samirage.report.figures.thin import centre_curve, kept_points, seed_curves
+from samirage.report.plots import figure_svg, shift_figure, summary_figure, training_figure
+from samirage.report.plots.style import INK, METHODS, PALETTE
+from samirage.report.plots.summary import Places
+from samirage.report.plots.thin import centre_curve, kept_points, seed_curves
 from samirage.report.runs import StudyRuns
 
 RHOS = (0.05, 0.2, 0.5, 1.0, 3.0, 10.0)

@@ -6,10 +6,10 @@ import xarray as xr
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
-from samirage.lab.store import RunFolder
-from samirage.report.figures import remedies_figure
-from samirage.report.figures.style import METHODS, PALETTE
+from samirage.lab.results.store import RunFolder
 from samirage.report.page import build_page
+from samirage.report.plots import remedies_figure
+from samirage.report.plots.style import METHODS, PALETTE
 from samirage.report.sections import build_section
 from samirage.report.sections.guard import headline, load, table
 

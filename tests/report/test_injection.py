@@ -7,9 +7,9 @@ import pytest
 import xarray as xr
 from synthetic_run import make_folder
 
-from samirage.lab.claims import Claim, Relation
-from samirage.lab.reading import Measure, Reading
-from samirage.lab.store import RunFolder
+from samirage.lab.results.claims import Claim, Relation
+from samirage.lab.results.plot_spec import Measure, Reading
+from samirage.lab.results.store import RunFolder
 from samirage.report.page import build_page
 from samirage.report.scripts import own_script
 

@@ -14,7 +14,7 @@ import pytest
 from synthetic_run import COMMAND, make_cell, make_folder
 
 from samirage.errors import UserError
-from samirage.lab.store import RunFolder
+from samirage.lab.results.store import RunFolder
 from samirage.report.page import build_page
 from samirage.report.runs import StudyRuns
 from samirage.report.sections.mnist import headline, summary_svg
@@ -137,7 +137,7 @@ def test_an_interrupted_run_is_shown_and_says_so(tmp_path: Path) -> None:
 
 def test_torch_is_not_imported(run_folder: RunFolder) -> None:
     program = (
-        "import sys\nfrom pathlib import Path\nfrom samirage.lab.store import RunFolder\n"
+        "import sys\nfrom pathlib import Path\nfrom samirage.lab.results.store import RunFolder\n"
         "from samirage.report.page import build_page\n"
         f"build_page(RunFolder(Path({str(run_folder.path)!r})))\nassert 'torch' not in sys.modules\n"
     )

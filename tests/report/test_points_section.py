@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from samirage.lab.store import RunFolder
-from samirage.report.figures import back_figure, portrait_figure
+from samirage.lab.results.store import RunFolder
 from samirage.report.page import build_page
+from samirage.report.plots import back_figure, portrait_figure
 from samirage.report.sections.points import gather, headline, proof_row
 
 STATUSES = ["stationary", "hallucinated plateau"]

@@ -5,10 +5,10 @@ import pytest
 import xarray as xr
 from matplotlib.colors import to_hex
 
-from samirage.lab.store import RunFolder
-from samirage.report.figures import wells_figure
-from samirage.report.figures.wells import HALLUCINATED, TRUE
+from samirage.lab.results.store import RunFolder
 from samirage.report.page import build_page
+from samirage.report.plots import wells_figure
+from samirage.report.plots.wells import HALLUCINATED, TRUE
 from samirage.report.sections import alternatives, wells
 
 

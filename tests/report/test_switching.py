@@ -6,8 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from samirage.report.figures.style import figure_svg
-from samirage.report.figures.switching import forget_names, name_drawn, switchable
+from samirage.report.plots.style import figure_svg
+from samirage.report.plots.switching import forget_names, name_drawn, switchable
 
 
 @pytest.fixture

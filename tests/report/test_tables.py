@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from samirage.lab.statistics import wilson_interval
-from samirage.lab.store import RunFolder
+from samirage.lab.results.statistics import wilson_interval
+from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import decimals_for, percent, significant, with_error
 from samirage.report.runs import StudyRuns, load_runs
 from samirage.report.tables import method_row, method_table

@@ -8,7 +8,7 @@ import pytest
 
 import gpu
 import one_cell
-from samirage.lab.store import RunFolder
+from samirage.lab.results.store import RunFolder
 from timed_parts import GRACE_S, Part, path_of, run_parts, stored
 
 FACTS = {"scale": "smoke", "device": "cpu"}

@@ -259,7 +259,8 @@ def within(mode, call):
 
     Args:
         mode: Makes the mode.
-        call: Takes the task first, as `samirage.lab.runtime.compute` does, and has it done in a thread of its own.
+        call: Takes the task first, as `samirage.lab.engine.compute.compute` does, and has it done in a thread of its
+            own.
     """
 
     @wraps(call)

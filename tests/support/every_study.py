@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from samirage.lab.names import STUDIES
-from samirage.lab.runtime import compute
-from samirage.lab.store import RunFolder
-from samirage.lab.studies import create
-from samirage.lab.sweep import reproduce
+from samirage.lab.engine.compute import compute
+from samirage.lab.results.store import RunFolder
+from samirage.lab.studies import STUDIES, create
+from samirage.lab.sweep.reproduce import reproduce
 from support.accelerator import Accelerator, introduce, within
 
 # Waiting is no mistake here: studies store what they measure.

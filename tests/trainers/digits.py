@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from samirage import SAM
-from samirage.lab.data import load
+from samirage.lab.data.datasets import load
 from samirage.optim import accumulated
 
 SIZE, STEPS, LR, MOMENTUM, RHO = 16, 24, 0.1, 0.9, 0.5

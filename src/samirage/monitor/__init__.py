@@ -1,9 +1,11 @@
 """Observers of a run: they record, diagnose and report, and never alter a step."""
 
-from samirage.monitor.confirm import Confirmation
+from samirage.diagnosis.confirm import Confirmation
+from samirage.diagnosis.diagnosis import Diagnosis
+from samirage.diagnosis.figures import Figure
+from samirage.diagnosis.thresholds import Thresholds
+from samirage.diagnosis.window_statistics import Watch, Window
 from samirage.monitor.diagnose import diagnose
-from samirage.monitor.diagnosis import Diagnosis
-from samirage.monitor.figures import Figure
 from samirage.monitor.monitor import Monitor
 from samirage.monitor.sinks import (
     JSONLSink,
@@ -15,8 +17,6 @@ from samirage.monitor.sinks import (
     TransformersSink,
     WandbSink,
 )
-from samirage.monitor.thresholds import Thresholds
-from samirage.monitor.watch import Watch, Window
 
 __all__ = [
     "Confirmation",

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from samirage.diagnosis.thresholds import Thresholds
 from samirage.monitor.sinks import Sink
-from samirage.monitor.thresholds import Thresholds
 from samirage.optim import SAM
 
 

@@ -7,13 +7,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from samirage.diagnosis.confirm import Loss, confirm_status
+from samirage.diagnosis.diagnosis import Diagnosis, judge
+from samirage.diagnosis.figures import values_of
+from samirage.diagnosis.thresholds import Thresholds
+from samirage.diagnosis.window_statistics import Window, stacked
 from samirage.monitor._validate import checked_optimizer, checked_thresholds, checked_whole
-from samirage.monitor.confirm import Loss, confirm_status
-from samirage.monitor.diagnosis import Diagnosis, judge
-from samirage.monitor.figures import values_of
 from samirage.monitor.monitor import MIN_STEPS, Monitor, intended_radius, monitor_of
-from samirage.monitor.thresholds import Thresholds
-from samirage.monitor.watch import Window, stacked
 from samirage.optim import SAM
 from samirage.optim.record import History
 from samirage.sam import MotionFigures, course_figures, variant_of

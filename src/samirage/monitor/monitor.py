@@ -6,14 +6,14 @@ from typing import Any
 
 from torch import Tensor
 
+from samirage.diagnosis.diagnosis import Diagnosis, judge
+from samirage.diagnosis.figures import values_of
+from samirage.diagnosis.sample import DEFAULT_SIZE
+from samirage.diagnosis.thresholds import Thresholds
+from samirage.diagnosis.window_statistics import Watch, Window
 from samirage.monitor._validate import checked_optimizer, checked_sinks, checked_thresholds, checked_whole
-from samirage.monitor.diagnosis import Diagnosis, judge
-from samirage.monitor.figures import values_of
 from samirage.monitor.ranks import Ranks
-from samirage.monitor.sample import DEFAULT_SIZE
 from samirage.monitor.sinks import Sink
-from samirage.monitor.thresholds import Thresholds
-from samirage.monitor.watch import Watch, Window
 from samirage.optim import SAM, StepRecord
 from samirage.optim.distributed import real
 from samirage.sam import variant_of

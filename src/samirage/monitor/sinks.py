@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import Any, Protocol
 
-from samirage.monitor.diagnosis import Diagnosis
+from samirage.diagnosis.diagnosis import Diagnosis
 from samirage.sam import Status
 
 _CODES = {status: code for code, status in enumerate(Status)}

@@ -5,7 +5,7 @@ They are mixed here, not by the browser, so that what measures the contrast of a
 
 from typing import Final
 
-from samirage.report.figures.style import PALETTE
+from samirage.report.plots.style import PALETTE
 from samirage.report.svg import PAPER
 
 # Name -> share of ink in it: of lines, of the ground of code, of secondary text, of the edges of what can be pressed.

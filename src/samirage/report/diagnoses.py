@@ -96,7 +96,7 @@ class Life:
             title: What to call it.
 
         Returns:
-            The life, for `samirage.report.figures.life_figure`.
+            The life, for `samirage.report.plots.life_figure`.
         """
         ends = np.array([one.last_step for one in diagnoses])
         loss = np.array([one.figures["loss"].value for one in diagnoses])

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from samirage.lab.claims import Claim, Relation, Verdict
+from samirage.lab.results.claims import Claim, Relation, Verdict
 from samirage.report.numbers import significant, with_error
 
 SIGNS = {Verdict.HOLDS: "✓", Verdict.FAILS: "✗", Verdict.NOT_COMPARABLE: "–"}

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from samirage._version import __version__
 from samirage.errors import UserError
 from samirage.files import write_whole
-from samirage.lab.store import RunFolder
+from samirage.lab.results.store import RunFolder
 from samirage.report import numbers, overview
 from samirage.report.colours import scheme
 from samirage.report.scripts import own_script, plotting_library

@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from samirage.errors import UserError
-from samirage.lab.runs import join_blocks
-from samirage.lab.store import RunFolder
+from samirage.lab.results.runs import join_blocks
+from samirage.lab.results.store import RunFolder
 
 NEEDED = (
     *("loss", "grad_norm", "shift_ratio", "test_accuracy"),

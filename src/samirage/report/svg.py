@@ -118,7 +118,7 @@ def _rewrite_attributes(
 
 
 def _say(element: ElementTree.Element) -> None:
-    """Write what a name says (`samirage.report.figures.switching`) as data attributes, and as titles of markers."""
+    """Write what a name says (`samirage.report.plots.switching`) as data attributes, and as titles of markers."""
     name = element.attrib.get("id", "")
     if not name.startswith("{"):
         return

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from samirage.lab.statistics import MeanEstimate, ShareEstimate, mean_estimate, share_estimate
+from samirage.lab.results.statistics import MeanEstimate, ShareEstimate, mean_estimate, share_estimate
 from samirage.report.runs import StudyRuns
 
 

@@ -1,61 +1,55 @@
-"""One file per study, on the shared protocol of `samirage.lab.study`."""
+"""The studies, by name; each is loaded when it is asked for.
+
+To add one, write it on the protocol of `samirage.lab.studies.base`, and add a line here.
+"""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, get_type_hints
+from importlib import import_module
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 from samirage.errors import UserError
-from samirage.lab.studies import (
-    alternatives,
-    arch,
-    batch,
-    cifar,
-    construction,
-    decay,
-    doctor,
-    evidence,
-    guard,
-    mnist,
-    network,
-    noise,
-    points,
-    prevalence,
-    small_rho,
-    switch,
-    toy,
-    variants,
-    wells,
-)
-from samirage.lab.study import AbstractSeededStudy, AbstractStudy
 
-# What makes a study of each name: scale, overrides of its settings, data folder → the study.
-_STUDIES: Final[dict[str, Callable[[str, Mapping[str, Any], str | None], AbstractStudy]]] = {
-    "mnist": mnist.create,
-    "guard": guard.create,
-    "alternatives": alternatives.create,
-    "wells": wells.create,
-    "doctor": doctor.create,
-    "points": points.create,
-    "toy": toy.create,
-    "construction": construction.create,
-    "network": network.create,
-    "evidence": evidence.EvidenceStudy.create,
-    "switch": switch.SwitchStudy.create,
-    "decay": decay.DecayStudy.create,
-    "noise": noise.NoiseStudy.create,
-    "variants": variants.VariantsStudy.create,
-    "batch": batch.BatchStudy.create,
-    "arch": arch.ArchStudy.create,
-    "prevalence": prevalence.PrevalenceStudy.create,
-    "small-rho": small_rho.SmallRhoStudy.create,
-    "cifar": cifar.CifarStudy.create,
+if TYPE_CHECKING:  # the list of studies is needed without waiting for torch
+    from samirage.lab.studies.base import AbstractSeededStudy, AbstractStudy
+
+# Where the function is that makes a study of each name: scale, overrides of its settings, data folder → the study.
+_STUDIES: Final[Mapping[str, str]] = {
+    "mnist": "mnist:create",
+    "guard": "guard:create",
+    "alternatives": "alternatives:create",
+    "wells": "wells:create",
+    "doctor": "doctor.study:create",
+    "points": "points.study:create",
+    "toy": "toy:create",
+    "construction": "construction:create",
+    "network": "network:create",
+    "evidence": "evidence:EvidenceStudy.create",
+    "switch": "switch:SwitchStudy.create",
+    "decay": "decay:DecayStudy.create",
+    "noise": "noise:NoiseStudy.create",
+    "variants": "variants:VariantsStudy.create",
+    "batch": "batch:BatchStudy.create",
+    "arch": "arch:ArchStudy.create",
+    "prevalence": "prevalence:PrevalenceStudy.create",
+    "small-rho": "small_rho:SmallRhoStudy.create",
+    "cifar": "cifar:CifarStudy.create",
 }
+STUDIES: Final = tuple(_STUDIES)
 
 # Studies whose data set is not in the package: where it is not to be had, "all studies" are all others.
 _NEEDS_DATA: Final = ("cifar",)
 
 
-def study_type(name: str) -> type[AbstractSeededStudy[Any]]:
+def _maker(name: str) -> "Callable[[str, Mapping[str, Any], str | None], AbstractStudy]":
+    module, _, attribute = _STUDIES[name].partition(":")
+    make: Callable[[str, Mapping[str, Any], str | None], AbstractStudy]
+    make = attrgetter(attribute)(import_module(f"samirage.lab.studies.{module}"))
+    return make
+
+
+def study_type(name: str) -> "type[AbstractSeededStudy[Any]]":
     """Return the class of a study, which can be made of a recorded configuration.
 
     Args:
@@ -70,14 +64,14 @@ def study_type(name: str) -> type[AbstractSeededStudy[Any]]:
     """
     if name not in _STUDIES:
         raise UserError(f"unknown study {name!r}: the studies are {', '.join(_STUDIES)}")
-    make = _STUDIES[name]
+    make = _maker(name)
     kind: type[AbstractSeededStudy[Any]] = getattr(make, "__self__", None) or get_type_hints(make)["return"]
     return kind
 
 
 def create(
     names: Sequence[str], scale: str, overrides: Mapping[str, Any], *, data_dir: str | None = None
-) -> list[AbstractStudy]:
+) -> "list[AbstractStudy]":
     """Return the studies of these names, configured.
 
     Args:
@@ -105,7 +99,7 @@ def create(
     studies = []
     for name in dict.fromkeys(names or _STUDIES):
         try:
-            study = _STUDIES[name](scale, overrides, data_dir)
+            study = _maker(name)(scale, overrides, data_dir)
             study.prepare()
             studies.append(study)
         except UserError as error:

@@ -12,12 +12,12 @@ from typing import Any, ClassVar, Final
 import xarray as xr
 from torch import Tensor
 
-from samirage.lab.claims import SINGLE, Claim, Relation
-from samirage.lab.digits import LEARNING_RATES
-from samirage.lab.ensemble import Recipe
-from samirage.lab.runs import join_blocks
-from samirage.lab.statistics import mean_estimate
+from samirage.lab.engine.ensemble import Recipe
+from samirage.lab.results.claims import SINGLE, Claim, Relation
+from samirage.lab.results.runs import join_blocks
+from samirage.lab.results.statistics import mean_estimate
 from samirage.lab.studies.guard import RUN, GuardConfig, GuardStudy, configured
+from samirage.lab.tasks.mnist import LEARNING_RATES
 from samirage.sam import Guard, StepFigures, WarmStart
 
 

@@ -6,12 +6,12 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
-from samirage.lab.comparison import AbstractComparison, Case, ComparisonConfig, Runs, accuracy, hits, pick
-from samirage.lab.digits import LEARNING_RATES
-from samirage.lab.networks import NETWORKS
-from samirage.lab.reading import ACCURACY, HALLUCINATED, Reading
-from samirage.lab.study import without_own
+from samirage.lab.engine.networks import NETWORKS
+from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
+from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, Reading
+from samirage.lab.studies.base import without_own
+from samirage.lab.studies.comparison import AbstractComparison, Case, ComparisonConfig, Runs, accuracy, hits, pick
+from samirage.lab.tasks.mnist import LEARNING_RATES
 
 _METHODS: Final = ("sgd", "sam", "switch", "guard+decay")
 _BASE: Final = "tanh 32"  # that of the other studies, with the first loss

@@ -2,9 +2,9 @@
 
 from typing import ClassVar, Final
 
-from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
-from samirage.lab.comparison import AbstractComparison, Case, Runs, accuracy, hits, pick
-from samirage.lab.reading import ACCURACY, SHIFT_RATIO, Reading
+from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
+from samirage.lab.results.plot_spec import ACCURACY, SHIFT_RATIO, Reading
+from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, accuracy, hits, pick
 
 _SIZES: Final = (32, 64, 128, 256)
 _METHODS: Final = ("sgd", "sam", "switch", "guard+decay")

@@ -8,7 +8,11 @@ from typing import Any, ClassVar, Final
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from samirage.lab.cifar import (
+from samirage.lab.results.claims import EXTREME, Claim, Relation, mean_claim, share_claim
+from samirage.lab.results.plot_spec import GRAD_NORM, HALLUCINATED, Measure, Reading
+from samirage.lab.studies.base import AbstractSeededStudy, Cell, without_own
+from samirage.lab.studies.comparison import Runs, accuracy, best_of, hits, joined, pick
+from samirage.lab.tasks.cifar import (
     METHODS,
     PANEL,
     CifarConfig,
@@ -19,12 +23,8 @@ from samirage.lab.cifar import (
     recipe_of,
     settings,
 )
-from samirage.lab.claims import EXTREME, Claim, Relation, mean_claim, share_claim
-from samirage.lab.comparison import Runs, accuracy, best_of, hits, joined, pick
-from samirage.lab.loop import LONGEST_WINDOW, ImageTraining
-from samirage.lab.reading import GRAD_NORM, HALLUCINATED, Measure, Reading
-from samirage.lab.study import AbstractSeededStudy, Cell, without_own
-from samirage.lab.vision import Pictures
+from samirage.lab.tasks.image_data import Pictures
+from samirage.lab.tasks.loop import LONGEST_WINDOW, ImageTraining
 
 _ACCURACY: Final = Measure("final_test_accuracy", "Test accuracy (%)", factor=100.0)  # its differences are small
 _PAPERS: Final = {"sam": ("SAM alone", 77.05), "switch": ("the switch to SAM", 77.49)}  # at the radius of the peak

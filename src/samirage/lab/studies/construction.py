@@ -15,14 +15,14 @@ import torch
 import xarray as xr
 
 from samirage.errors import require
-from samirage.lab.claims import EXTREME, Claim, Relation
-from samirage.lab.runtime import default_threads
+from samirage.lab.engine.compute import default_threads
+from samirage.lab.results.claims import EXTREME, Claim, Relation
+from samirage.lab.studies.base import AbstractSeededStudy, Cell, without_own
 from samirage.lab.studies.toy import minimizers
-from samirage.lab.study import AbstractSeededStudy, Cell, without_own
 from samirage.landscape import AbstractFunction, BumpOnBowl, Mark, Moat, plane, scan
 from samirage.points import certify
-from samirage.points.sphere import sharpen
-from samirage.points.superlevel import SuperlevelSearch, superlevel_candidate
+from samirage.points.find.sphere import sharpen
+from samirage.points.find.superlevel import SuperlevelSearch, superlevel_candidate
 from samirage.sam import displacement
 
 _FUNCTIONS: Final[dict[str, tuple[Callable[[], AbstractFunction], float, tuple[tuple[float, float], ...]]]] = {

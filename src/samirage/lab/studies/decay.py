@@ -2,9 +2,9 @@
 
 from typing import ClassVar, Final
 
-from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
-from samirage.lab.comparison import AbstractComparison, Case, Runs, accuracy, pick, worst_of, worst_told
-from samirage.lab.reading import ACCURACY, HALLUCINATED, Reading
+from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
+from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, Reading
+from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, accuracy, pick, worst_of, worst_told
 from samirage.sam import Decay, Guard, Ramp, Schedule
 
 _LABELS: Final = {

@@ -10,12 +10,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from samirage.lab.claims import Claim, Relation, share_claim
-from samirage.lab.comparison import AbstractComparison, Case, ComparisonConfig, Runs, accuracy
-from samirage.lab.diagnoses import STATUSES
-from samirage.lab.digits import LEARNING_RATES
-from samirage.lab.reading import ACCURACY, GRAD_NORM, SHIFT_RATIO, Reading
-from samirage.lab.study import without_own
+from samirage.lab.results.claims import Claim, Relation, share_claim
+from samirage.lab.results.plot_spec import ACCURACY, GRAD_NORM, SHIFT_RATIO, Reading
+from samirage.lab.studies.base import without_own
+from samirage.lab.studies.comparison import AbstractComparison, Case, ComparisonConfig, Runs, accuracy
+from samirage.lab.tasks.diagnosis_codes import STATUSES
+from samirage.lab.tasks.mnist import LEARNING_RATES
 from samirage.sam import Status
 
 _METHODS: Final = ("sam", "switch", "decay", "guard", "guard+decay")

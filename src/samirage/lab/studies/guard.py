@@ -15,14 +15,14 @@ import numpy as np
 import xarray as xr
 
 from samirage.errors import UserError
-from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
-from samirage.lab.digits import LEARNING_RATES, Digits
-from samirage.lab.ensemble import Recipe
-from samirage.lab.names import RECOMMENDED
-from samirage.lab.runs import join_blocks, rejected_share
-from samirage.lab.runtime import default_threads
-from samirage.lab.statistics import mean_estimate
-from samirage.lab.study import AbstractSeededStudy, Cell
+from samirage.lab.engine.compute import default_threads
+from samirage.lab.engine.ensemble import Recipe
+from samirage.lab.methods import RECOMMENDED
+from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
+from samirage.lab.results.runs import join_blocks, rejected_share
+from samirage.lab.results.statistics import mean_estimate
+from samirage.lab.studies.base import AbstractSeededStudy, Cell
+from samirage.lab.tasks.mnist import LEARNING_RATES, Digits
 from samirage.sam import Decay, Guard, WarmStart
 
 METHODS: Final = ("sgd", "sam", "switch", "decay", "guard", "guard+switch", "guard+decay", "guard+switch+decay")

@@ -14,14 +14,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from samirage.errors import UserError
-from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
-from samirage.lab.digits import LEARNING_RATES, Digits
-from samirage.lab.ensemble import Recipe
-from samirage.lab.models import LOSSES
-from samirage.lab.runs import join_blocks
-from samirage.lab.runtime import default_threads
-from samirage.lab.statistics import mean_estimate
-from samirage.lab.study import AbstractSeededStudy, Cell
+from samirage.lab.engine.compute import default_threads
+from samirage.lab.engine.ensemble import Recipe
+from samirage.lab.engine.models import LOSSES
+from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
+from samirage.lab.results.runs import join_blocks
+from samirage.lab.results.statistics import mean_estimate
+from samirage.lab.studies.base import AbstractSeededStudy, Cell
+from samirage.lab.tasks.mnist import LEARNING_RATES, Digits
 from samirage.sam import WarmStart
 
 Method = Literal["sgd", "sam", "switch"]

@@ -21,11 +21,11 @@ import xarray as xr
 from torch import Tensor, nn
 
 from samirage.errors import require
-from samirage.lab.claims import DETERMINISTIC, Claim, Relation
-from samirage.lab.digits import Digits
-from samirage.lab.models import MLP, cross_entropy
-from samirage.lab.runtime import default_threads
-from samirage.lab.study import AbstractSeededStudy, Cell, without_own
+from samirage.lab.engine.compute import default_threads
+from samirage.lab.engine.models import MLP, cross_entropy
+from samirage.lab.results.claims import DETERMINISTIC, Claim, Relation
+from samirage.lab.studies.base import AbstractSeededStudy, Cell, without_own
+from samirage.lab.tasks.mnist import Digits
 from samirage.landscape import Mark, Objective, ascent_line, plane, random_plane, scan
 from samirage.points import certify, polish
 from samirage.sam import displacement, sam_map

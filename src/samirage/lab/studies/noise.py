@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import ClassVar, Final
 
-from samirage.lab.claims import Claim, Relation, mean_claim
-from samirage.lab.comparison import AbstractComparison, Case, Runs, accuracy, pick
-from samirage.lab.reading import ACCURACY, SHIFT_RATIO, Reading
+from samirage.lab.results.claims import Claim, Relation, mean_claim
+from samirage.lab.results.plot_spec import ACCURACY, SHIFT_RATIO, Reading
+from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, accuracy, pick
 
 _NOISES: Final = (0.0, 0.2, 0.4, 0.6)
 _METHODS: Final = ("sgd", "sam", "switch", "guard", "guard+decay")

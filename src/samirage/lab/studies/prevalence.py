@@ -13,14 +13,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from samirage.lab.claims import Claim, Relation, share_claim
-from samirage.lab.comparison import AbstractComparison, Case, Runs
-from samirage.lab.digits import state_at_end
-from samirage.lab.ensemble import Recipe, train
-from samirage.lab.rays import look
-from samirage.lab.reading import Measure, Reading
-from samirage.lab.stacked import AbstractStack
-from samirage.lab.study import Cell
+from samirage.lab.engine.ensemble import Recipe, train
+from samirage.lab.engine.line_scan import look
+from samirage.lab.engine.stacked import AbstractStack
+from samirage.lab.results.claims import Claim, Relation, share_claim
+from samirage.lab.results.plot_spec import Measure, Reading
+from samirage.lab.studies.base import Cell
+from samirage.lab.studies.comparison import AbstractComparison, Case, Runs
+from samirage.lab.tasks.mnist import state_at_end
 from samirage.sam import norm
 
 _NEARBY: Final = 0.1  # relative distance of a random point from the initial one

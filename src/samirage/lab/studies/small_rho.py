@@ -12,13 +12,13 @@ import numpy as np
 import torch
 import xarray as xr
 
-from samirage.lab.claims import Claim, Relation, share_claim
-from samirage.lab.comparison import AbstractComparison, Case, ComparisonConfig, Runs, hits, pick
-from samirage.lab.digits import LEARNING_RATES, state_at_end
-from samirage.lab.ensemble import train
-from samirage.lab.rays import look
-from samirage.lab.reading import ACCURACY, Measure, Reading
-from samirage.lab.study import Cell, without_own
+from samirage.lab.engine.ensemble import train
+from samirage.lab.engine.line_scan import look
+from samirage.lab.results.claims import Claim, Relation, share_claim
+from samirage.lab.results.plot_spec import ACCURACY, Measure, Reading
+from samirage.lab.studies.base import Cell, without_own
+from samirage.lab.studies.comparison import AbstractComparison, Case, ComparisonConfig, Runs, hits, pick
+from samirage.lab.tasks.mnist import LEARNING_RATES, state_at_end
 
 _LOOKS: Final = 6  # along a run, evenly
 _RADII: Final = tuple(float(rho) for rho in np.geomspace(1e-3, 100.0, 26))

@@ -4,9 +4,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
-from samirage.lab.comparison import AbstractComparison, Case, Runs, accuracy, best_of, hits, percent, pick
-from samirage.lab.reading import ACCURACY, HALLUCINATED, Reading
+from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
+from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, Reading
+from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, accuracy, best_of, hits, percent, pick
 from samirage.sam import WarmStart
 
 _FRACTIONS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)

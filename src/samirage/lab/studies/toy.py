@@ -13,11 +13,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from samirage.lab.claims import EXTREME, Claim, Relation
-from samirage.lab.ensemble import Recipe, train
-from samirage.lab.particles import Particles
-from samirage.lab.runtime import default_threads
-from samirage.lab.study import AbstractSeededStudy, Cell, without_own
+from samirage.lab.engine.compute import default_threads
+from samirage.lab.engine.ensemble import Recipe, train
+from samirage.lab.engine.functions import Particles
+from samirage.lab.results.claims import EXTREME, Claim, Relation
+from samirage.lab.studies.base import AbstractSeededStudy, Cell, without_own
 from samirage.landscape import Mark, Moat, plane, scan
 from samirage.points import polish
 from samirage.sam import Guard, WarmStart, displacement, sam_map

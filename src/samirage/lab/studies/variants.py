@@ -7,11 +7,11 @@ import numpy as np
 import torch
 import xarray as xr
 
-from samirage.lab.claims import Claim, Relation, mean_claim, share_claim
-from samirage.lab.comparison import AbstractComparison, Case, Runs, accuracy, pick, worst_of, worst_told
-from samirage.lab.digits import LEARNING_RATES
-from samirage.lab.reading import ACCURACY, HALLUCINATED, Reading
-from samirage.lab.singly import train_singly
+from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
+from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, Reading
+from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, accuracy, pick, worst_of, worst_told
+from samirage.lab.tasks.mnist import LEARNING_RATES
+from samirage.lab.tasks.sequential import train_singly
 from samirage.optim import SAM
 from samirage.sam import GSAM, Guard, LookSAM
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 import xarray as xr
 
-from samirage.lab.claims import Claim, Relation
-from samirage.lab.ensemble import Recipe, train
-from samirage.lab.particles import Particles
-from samirage.lab.runtime import default_threads
-from samirage.lab.statistics import share_estimate
-from samirage.lab.study import AbstractSeededStudy, Cell, without_own
+from samirage.lab.engine.compute import default_threads
+from samirage.lab.engine.ensemble import Recipe, train
+from samirage.lab.engine.functions import Particles
+from samirage.lab.results.claims import Claim, Relation
+from samirage.lab.results.statistics import share_estimate
+from samirage.lab.studies.base import AbstractSeededStudy, Cell, without_own
 from samirage.landscape import DoubleWell
 from samirage.sam import Guard, WarmStart
 from samirage.sam.medians import median

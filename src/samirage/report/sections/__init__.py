@@ -1,36 +1,15 @@
-"""One builder per study, for those that the section of comparisons does not fit."""
+"""The sections of the page, by the name of the study; each is loaded when it is needed.
+
+A study that has a section of its own has it in a module of its name here, with a function `build`. Any other is shown
+as its stored plot specification says.
+"""
 
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 
-from samirage.lab.store import RunFolder
-from samirage.report.sections import (
-    alternatives,
-    comparison,
-    construction,
-    doctor,
-    generic,
-    guard,
-    mnist,
-    network,
-    points,
-    toy,
-    wells,
-)
+from samirage.lab.results.store import RunFolder
 from samirage.report.sections.section import Section
-
-Builder = Callable[[RunFolder, str], Section]
-
-BUILDERS: dict[str, Builder] = {
-    "mnist": mnist.build,
-    "guard": guard.build,
-    "alternatives": alternatives.build,
-    "wells": wells.build,
-    "doctor": doctor.build,
-    "points": points.build,
-    "toy": toy.build,
-    "construction": construction.build,
-    "network": network.build,
-}
 
 
 def build_section(folder: RunFolder, study: str) -> Section:
@@ -43,5 +22,16 @@ def build_section(folder: RunFolder, study: str) -> Section:
     Returns:
         The section.
     """
-    builder = BUILDERS.get(study, comparison.build) if folder.finished(study) else generic.build
-    return builder(folder, study)
+    build: Callable[[RunFolder, str], Section] = import_module(_module(folder, study)).build
+    return build(folder, study)
+
+
+def _module(folder: RunFolder, study: str) -> str:
+    if not folder.finished(study):
+        return f"{__name__}.generic"
+    own = f"{__name__}.{study.replace('-', '_')}"
+    # A name from a run folder that somebody else has made may be that of any module, but only studies have sections.
+    return own if study in OWN and find_spec(own) else f"{__name__}.comparison"
+
+
+OWN = ("mnist", "guard", "alternatives", "wells", "doctor", "points", "toy", "construction", "network")

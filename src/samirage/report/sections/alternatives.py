@@ -5,9 +5,9 @@ from statistics import fmean
 
 import xarray as xr
 
-from samirage.lab.statistics import MeanEstimate, mean_estimate
-from samirage.lab.store import RunFolder
-from samirage.report.figures.remedies import setting_label
+from samirage.lab.results.statistics import MeanEstimate, mean_estimate
+from samirage.lab.results.store import RunFolder
+from samirage.report.plots.remedies import setting_label
 from samirage.report.sections.guard import Runs, load, table
 from samirage.report.sections.section import Block, Section, missing_notice
 

@@ -1,4 +1,4 @@
-"""The section of any study whose results say themselves how they are to be read; see `samirage.lab.reading`."""
+"""The section of any study whose results say how they are to be read; see `samirage.lab.results.plot_spec`."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from samirage.lab.reading import Measure, Reading
-from samirage.lab.runs import join_blocks
-from samirage.lab.statistics import MeanEstimate, mean_estimate
-from samirage.lab.store import RunFolder
-from samirage.report.figures.comparison import Panels, axis_places, comparison_figure, method_styles
-from samirage.report.figures.statuses import Counts, statuses_figure
+from samirage.lab.results.plot_spec import Measure, Reading
+from samirage.lab.results.runs import join_blocks
+from samirage.lab.results.statistics import MeanEstimate, mean_estimate
+from samirage.lab.results.store import RunFolder
 from samirage.report.overview import first_question
+from samirage.report.plots.comparison import Panels, axis_places, comparison_figure, method_styles
+from samirage.report.plots.statuses import Counts, statuses_figure
 from samirage.report.sections import generic
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice

@@ -1,8 +1,8 @@
 """The section of study `construction`: why such points must exist, drawn from the computed one."""
 
-from samirage.lab.store import RunFolder
-from samirage.report.figures import construction_figure
+from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import significant
+from samirage.report.plots import construction_figure
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from samirage.lab.store import RunFolder
+from samirage.lab.results.store import RunFolder
 from samirage.report.diagnoses import Confusion, Life, RunRow, confusion, life, run_row
-from samirage.report.figures import confusion_figure, life_figure
+from samirage.report.plots import confusion_figure, life_figure
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
 

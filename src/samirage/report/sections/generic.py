@@ -1,6 +1,6 @@
 """The section of a study that the page knows nothing about."""
 
-from samirage.lab.store import RunFolder
+from samirage.lab.results.store import RunFolder
 from samirage.report.sections.section import Section, missing_notice
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from samirage.lab.names import RECOMMENDED
-from samirage.lab.runs import join_blocks, rejected_share
-from samirage.lab.store import RunFolder
-from samirage.report.figures import remedies_figure
-from samirage.report.figures.remedies import Setting, setting_label
-from samirage.report.figures.style import METHODS
+from samirage.lab.methods import RECOMMENDED
+from samirage.lab.results.runs import join_blocks, rejected_share
+from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import percent
+from samirage.report.plots import remedies_figure
+from samirage.report.plots.remedies import Setting, setting_label
+from samirage.report.plots.style import METHODS
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
 from samirage.report.tables import MethodRow, method_row

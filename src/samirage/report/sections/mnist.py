@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 
-from samirage.lab.store import RunFolder
-from samirage.report.figures import figure_svg, shift_figure, summary_figure, training_figure
-from samirage.report.figures.style import METHODS, PAGE_WIDTH
-from samirage.report.figures.summary import USUAL_RHO
+from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import duration, percent
+from samirage.report.plots import figure_svg, shift_figure, summary_figure, training_figure
+from samirage.report.plots.style import METHODS, PAGE_WIDTH
+from samirage.report.plots.summary import USUAL_RHO
 from samirage.report.runs import StudyRuns, load_runs
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice

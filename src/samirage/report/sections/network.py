@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from samirage.lab.store import RunFolder
-from samirage.report.figures import Panel, maps_figure, profile_figure, surface_pair
+from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import percent, significant
+from samirage.report.plots import Panel, maps_figure, profile_figure, surface_pair
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, SurfacesBlock, missing_notice
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from samirage.lab.store import RunFolder
-from samirage.report.figures import back_figure, portrait_figure
-from samirage.report.figures.back import Knock
+from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import significant
+from samirage.report.plots import back_figure, portrait_figure
+from samirage.report.plots.back import Knock
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
 

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from markupsafe import Markup
 
-from samirage.lab.store import RunFolder
-from samirage.report.figures.surfaces import Surface
+from samirage.lab.results.store import RunFolder
+from samirage.report.plots.surfaces import Surface
 
 Screens = Literal["all", "wide", "narrow"]
 

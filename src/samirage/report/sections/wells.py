@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import xarray as xr
 
-from samirage.lab.store import RunFolder
-from samirage.report.figures import wells_figure
-from samirage.report.figures.style import METHODS
+from samirage.lab.results.store import RunFolder
+from samirage.report.plots import wells_figure
+from samirage.report.plots.style import METHODS
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
 

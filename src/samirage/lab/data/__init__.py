@@ -1,0 +1,1 @@
+"""Image data sets: what they hold, and where their files come from."""

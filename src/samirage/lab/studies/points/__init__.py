@@ -1,0 +1,1 @@
+"""Study `points`, and what it needs besides: proofs, portraits, closed forms."""

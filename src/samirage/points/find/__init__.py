@@ -1,0 +1,1 @@
+"""Find hallucinated points, follow them as the radius varies, and draw their basins."""

@@ -1,0 +1,1 @@
+"""Prove hallucinated points in ball arithmetic, and check recorded proofs by other means."""
