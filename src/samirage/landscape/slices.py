@@ -23,7 +23,7 @@ from samirage.landscape.pace import Pace, check_memory, points_that_fit
 from samirage.landscape.partial import Partial
 from samirage.landscape.planes import Flat
 from samirage.landscape.smooth import Smooth
-from samirage.sam import Variant, displacement
+from samirage.sam import AbstractVariant, Variant, displacement
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -57,7 +57,7 @@ def scan(
     rho: float | None = None,
     fields: Fields | None = None,
     steps: int | tuple[int, int] = 41,
-    variant: Variant = "sam",
+    variant: Variant | AbstractVariant = "sam",
     marks: Sequence[Mark] = (),
     memory_gb: float = 1.0,
     at_once: int | None = None,
@@ -158,7 +158,7 @@ def _variables(fields: Fields) -> list[str]:
 
 
 def _figures(
-    f: Smooth, where: Flat, x: Tensor, rho: float | None, fields: Fields, variant: Variant
+    f: Smooth, where: Flat, x: Tensor, rho: float | None, fields: Fields, variant: Variant | AbstractVariant
 ) -> dict[str, Tensor]:
     """What is asked for at some points, shape (n, d)."""
     if fields == "loss":
@@ -185,7 +185,9 @@ def _figures(
 # --- what is said about it -----------------------------------------------------------------------------------------
 
 
-def _attributes(f: Smooth, where: Flat, rho: float | None, variant: Variant, gaps: int, count: int) -> dict[str, Any]:
+def _attributes(
+    f: Smooth, where: Flat, rho: float | None, variant: Variant | AbstractVariant, gaps: int, count: int
+) -> dict[str, Any]:
     attributes: dict[str, Any] = {
         "kind": "plane" if len(where.directions) == 2 else "line",
         "dim": where.dim,
@@ -206,7 +208,12 @@ def _attributes(f: Smooth, where: Flat, rho: float | None, variant: Variant, gap
 
 
 def _identity(
-    f: Smooth, where: Flat, axes: Mapping[str, NDArray[Any]], rho: float | None, fields: Fields, variant: Variant
+    f: Smooth,
+    where: Flat,
+    axes: Mapping[str, NDArray[Any]],
+    rho: float | None,
+    fields: Fields,
+    variant: Variant | AbstractVariant,
 ) -> str:
     """What tells this scan from others: the plane, the grid, what is asked for, and the function at the origin."""
     told = hashlib.sha256(f"{rho!r} {fields} {variant} {where.origin.dtype}".encode())

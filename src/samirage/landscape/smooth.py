@@ -10,7 +10,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from samirage.sam import Jacobian, Variant, displacement
+from samirage.sam import AbstractVariant, Jacobian, Variant, displacement
 from samirage.sam.map import surrogate
 
 
@@ -58,7 +58,9 @@ class Smooth(Protocol):
         """Return the gradient at one point `x` of shape (d,) with a fast product `v ↦ H(x)·v`."""
 
 
-def sam_jacobian(f: Smooth, x: Tensor, *, rho: float, variant: Variant = "sam", weight_decay: float = 0.0) -> Jacobian:
+def sam_jacobian(
+    f: Smooth, x: Tensor, *, rho: float, variant: Variant | AbstractVariant = "sam", weight_decay: float = 0.0
+) -> Jacobian:
     """Linearize the SAM map of `f` at one point: one gradient and two linearizations now, two HVPs per product later.
 
     Args:
@@ -83,7 +85,7 @@ def sam_jacobian(f: Smooth, x: Tensor, *, rho: float, variant: Variant = "sam", 
     return Jacobian(x, here.grad, here.hvp, there.hvp, rho, variant, weight_decay)
 
 
-def surrogate_value(f: Smooth, x: Tensor, *, rho: float, variant: Variant = "sam") -> Tensor:
+def surrogate_value(f: Smooth, x: Tensor, *, rho: float, variant: Variant | AbstractVariant = "sam") -> Tensor:
     """Return `f^SAM(x) = f(x + e(x))`: one gradient and one value.
 
     Args:

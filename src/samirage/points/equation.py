@@ -195,7 +195,7 @@ def at_rest(
     Args:
         f: The function.
         rho: Perturbation radius.
-        variant: `"sam"`, `"asam"` or `"unnormalized"`.
+        variant: A name, or an object whose steps are a map; see `samirage.sam.sam_map`.
         weight_decay: Coefficient of the coupled weight decay.
     """
 

@@ -192,7 +192,7 @@ class _Training:
         direction: Sequence[Tensor] = self._grads
         if reuses:  # what the variant remembers of an earlier step
             direction, self._memory = self._variant.direction(self._grads, None, self._memory, BATCHED)
-        self._move_along(direction)
+        self._move_along(list(direction))
         return figures
 
     def _sam_step(self, step: int, rows: Tensor | None, rho: float, followed: Tensor) -> StepFigures:
@@ -238,7 +238,7 @@ class _Training:
             batched=True,
         )
 
-    def _move_along(self, direction: Sequence[Tensor]) -> None:
+    def _move_along(self, direction: list[Tensor]) -> None:
         if self._velocity is not None:
             torch._foreach_mul_(self._velocity, self._recipe.momentum)
             torch._foreach_add_(self._velocity, direction)

@@ -155,7 +155,7 @@ class Certificate:
         return self.settings.lr
 
     @property
-    def variant(self) -> Variant:
+    def variant(self) -> Variant | AbstractVariant:
         """Variant of SAM."""
         return self.settings.variant
 
