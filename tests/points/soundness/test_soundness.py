@@ -112,7 +112,8 @@ WITNESSES = {
 
 def witness(name):
     family, function, arguments = WITNESSES[name]
-    return Case(family, function, arguments, 1.5, None, None, 113, 0, honest=False)
+    rho = 1.2 if "network" in name else 1.5  # at which the lie has points to offer
+    return Case(family, function, arguments, rho, None, None, 113, 0, honest=False)
 
 
 @pytest.mark.parametrize("name", WITNESSES)
