@@ -278,7 +278,7 @@ def found(kind, text):
     ],
 )
 def test_a_planted_bug_that_believes_a_lie_is_found(monkeypatch, module, name, bug, lie, kind):
-    monkeypatch.setattr(import_module(f"samirage.points.{module}"), name, bug)
+    monkeypatch.setattr(import_module(f"samirage.points.prove.{module}"), name, bug)
     with pytest.raises(Found, match=kind):
         examine(witness(lie), Tally(on_finding=found), mutations=0)
 

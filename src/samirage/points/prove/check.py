@@ -81,11 +81,18 @@ def check_record(record: str | Path, make: Make | None = None) -> Check:
         from samirage.points.prove.named import built_in_function
 
         make = built_in_function
-    f = make(read.function, read.arguments)
+    claimed, dim = len(read.theorem.centre), read.arguments.get("dim")
+    if isinstance(dim, int) and dim != claimed:  # asked before a function of any size is made
+        return Check(False, (f"the record has {claimed} coordinates and the function {dim}",))
     context = require("proof", "flint").ctx
     before, context.prec = context.prec, _BITS
     try:
-        return _checked(f, read)
+        return _checked(make(read.function, read.arguments), read)
+    except ArithmeticError as error:
+        raise ValueError(
+            f"the function {read.function} cannot be evaluated with the arguments of the record ({error}): they are out "
+            "of the range of floating-point numbers"
+        ) from None
     finally:
         context.prec = before
 

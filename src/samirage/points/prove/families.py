@@ -90,7 +90,8 @@ def residuals_of(f: Any) -> Residuals | None:
             rest = rest - (residual + algebra.constant(0)) ** 2  # a residual may be a number, to be squared exactly
     except (AttributeError, TypeError, ValueError, TooLargeError):
         return None
-    return claimed if rest.is_zero else None
+    # The checker takes residuals that are defined everywhere only: without denominators, logarithms and roots.
+    return claimed if rest.is_zero and not algebra.partial else None
 
 
 @dataclass(frozen=True)

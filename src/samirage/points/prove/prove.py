@@ -156,6 +156,8 @@ class _Attempt:
             if inside is None or not _stated(inside) > 0:
                 continue
             if not reach(at.grad_plus, inside.update, radius) < 1:
+                if best.theorem is not None:
+                    continue  # what was proved in a wider box stays, with the bounds of that box
                 shift = newton_shift(middle(at.grad_plus)[:, 0], middle(at.update))
                 best = replace(
                     best,
