@@ -116,7 +116,7 @@ def test_data_needs_neither_torch_nor_an_extra() -> None:
     code = (
         "import sys\n"
         "for name in ('torch', 'pooch', 'requests', 'xarray', 'matplotlib', 'rich'): sys.modules[name] = None\n"
-        "from samirage.lab import data\n"
+        "from samirage.lab.data import datasets as data\n"
         "assert len(data.load('mnist-mini').train_labels) == 5000\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
