@@ -15,8 +15,8 @@ from mirror import Mirror
 
 from samirage.errors import UserError
 from samirage.lab.data import datasets as data
-from samirage.lab.data.cifar_binary import CifarFile
-from samirage.lab.data.files import Archive, BadFileError
+from samirage.lab.data.datasets import CifarFile
+from samirage.lab.data.download import Archive, BadFileError
 
 ARCHIVE = "cifar-100-binary.tar.gz"
 FOLDER = "cifar-100-binary"
@@ -53,7 +53,7 @@ def use(monkeypatch: pytest.MonkeyPatch, *mirrors: str, archive: bytes = GOOD) -
         data._DATA_SETS["cifar100"],
         files=tuple(CifarFile(name, count) for name, count in COUNTS.items()),
         mirrors=mirrors or ("http://127.0.0.1:9/",),
-        archive=Archive(ARCHIVE, hashlib.md5(archive).hexdigest(), FOLDER),
+        archive=Archive(ARCHIVE, f"md5:{hashlib.md5(archive).hexdigest()}", FOLDER),
     )
     monkeypatch.setitem(data._DATA_SETS, "cifar100", small)
 
