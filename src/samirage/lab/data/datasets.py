@@ -34,7 +34,6 @@ from samirage.lab.data.download import (
 )
 
 _PIXELS: Final = 32  # height and width of CIFAR's images
-_GROUPS: Final = 20  # of five classes each: the "coarse" labels of CIFAR-100
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,15 +101,18 @@ class IdxFile(AbstractDataFile):
 
 @dataclass(frozen=True)
 class CifarFile(AbstractDataFile):
-    """One file of the binary version of CIFAR-100: records of two labels and a picture, without a header.
+    """One file of the binary version of CIFAR: records of one or two labels and a picture, without a header.
 
     Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. There is no checksum of the single files
-    that we could hold them to. So a file is held to what is known of it: its size, and how often each label occurs.
+    that we could hold them to. So a file is held to what is known of it: its size, its labels, and, where they are
+    in groups, how often each occurs (the batches of CIFAR-10 hold about as many images of each class, and not just so).
 
     Attributes:
         name: Its name.
-        images: Number of images, a multiple of 100.
+        images: Number of images; with groups, a multiple of 100.
         classes: Number of classes.
+        groups: Number of groups of five classes each, whose number stands before that of the class (the "coarse"
+            labels of CIFAR-100); 0 where there are none.
 
     Example:
         >>> CifarFile("test.bin", 10_000).nbytes
@@ -120,27 +122,28 @@ class CifarFile(AbstractDataFile):
     name: str
     images: int
     classes: int = 100
+    groups: int = 20
 
     @property
     def nbytes(self) -> int:
         """The size of the unpacked file."""
-        return self.images * (2 + 3 * _PIXELS**2)
+        return self.images * ((2 if self.groups else 1) + 3 * _PIXELS**2)
 
     def _values(self, content: bytes) -> tuple[NDArray[np.uint8], ...]:
         records = np.frombuffer(content, np.uint8).reshape(self.images, -1)
-        labels, pixels = records[:, :2], records[:, 2:]
-        evenly = all(
-            values.max() < count and (np.bincount(values, minlength=count) * count == self.images).all()
-            for values, count in ((labels[:, 1], self.classes), (labels[:, 0], _GROUPS))
-        )
-        if not evenly or len(np.unique(labels, axis=0)) != self.classes:
-            raise BadFileError(
-                f"is not {self.name} of CIFAR-100 (which has {self.images // self.classes} images of each of "
-                f"{self.classes} classes, in {_GROUPS} groups of five)"
-            )
+        labels, pixels = np.split(records, [-3 * _PIXELS**2], axis=1)
+        counts = (self.groups, self.classes)[-labels.shape[1] :]
+        pairs = list(zip(labels.T, counts, strict=True))
+        known = all(values.max() < count for values, count in pairs)
+        holds = f"{self.classes} classes"
+        if self.groups:
+            holds = f"{self.images // self.classes} images of each of {holds}, in {self.groups} groups of five"
+            known &= all((np.bincount(values, minlength=n) * n == self.images).all() for values, n in pairs)
+        if not known or len(np.unique(labels, axis=0)) != self.classes:
+            raise BadFileError(f"is not {self.name} of CIFAR-{self.classes} (which has {holds})")
         # The file has the three colours of an image one after another. Copies, that may be written to.
         images = pixels.reshape(self.images, 3, _PIXELS, _PIXELS).transpose(0, 2, 3, 1)
-        return np.ascontiguousarray(images), labels[:, 1].copy()
+        return np.ascontiguousarray(images), labels[:, -1].copy()
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,10 @@ _FULL = (
     "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 )
+_CIFAR_MIRRORS = (
+    "https://www.cs.toronto.edu/~kriz/",
+    "https://mindspore-website.obs.cn-north-4.myhuaweicloud.com/notebook/datasets/",
+)
 _DATA_SETS = {
     data_set.name: data_set
     for data_set in (
@@ -214,11 +221,21 @@ _DATA_SETS = {
         DataSet(
             "cifar100",
             (CifarFile("train.bin", 50_000), CifarFile("test.bin", 10_000)),
-            mirrors=(
-                "https://www.cs.toronto.edu/~kriz/",
-                "https://mindspore-website.obs.cn-north-4.myhuaweicloud.com/notebook/datasets/",
-            ),
+            mirrors=_CIFAR_MIRRORS,
             archive=Archive("cifar-100-binary.tar.gz", "md5:03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary"),
+        ),
+        DataSet(
+            "cifar10",
+            tuple(
+                CifarFile(f"{name}.bin", 10_000, classes=10, groups=0)
+                for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+            ),
+            mirrors=_CIFAR_MIRRORS,
+            archive=Archive(
+                "cifar-10-binary.tar.gz",
+                "sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+                "cifar-10-batches-bin",
+            ),
         ),
     )
 }
