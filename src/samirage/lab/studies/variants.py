@@ -1,24 +1,16 @@
 """Study `variants`: do other forms of SAM hallucinate too? ASAM, unnormalized SAM, GSAM, LookSAM, and momentum."""
 
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
 
+from samirage.lab.methods import labels_of
 from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
 from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, Reading
 from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, accuracy, pick, worst_of, worst_told
-from samirage.lab.tasks.mnist import LEARNING_RATES
-from samirage.sam import GSAM, Guard, LookSAM
+from samirage.sam import Guard
 
-_MOMENTUM: Final = 0.9
-_LABELS: Final = {
-    "sam": "SAM",
-    "asam": "ASAM",
-    "unnormalized": "Unnormalized SAM",
-    "gsam": "GSAM",
-    "looksam": "LookSAM, every 5 steps",
-    "momentum": f"SAM with momentum {_MOMENTUM}",
-}
+_LABELS: Final = {"sam": "SAM", **labels_of(["asam", "unnormalized", "gsam", "looksam", "momentum"])}
 _PANELS: Final = ("Alone", "With guard")
 
 
@@ -35,16 +27,8 @@ class VariantsStudy(AbstractComparison):
 
     def cases(self) -> list[Case]:
         """Return every variant at every radius, without and with a guard; see `AbstractComparison`."""
-        lr = LEARNING_RATES[self._settings.loss]
-        others: dict[str, dict[str, Any]] = {
-            "asam": {"variant": "asam"},
-            "unnormalized": {"variant": "unnormalized"},
-            "gsam": {"variant": GSAM()},
-            "looksam": {"variant": LookSAM()},
-            "momentum": {"momentum": _MOMENTUM, "lr": (1 - _MOMENTUM) * lr},
-        }
         return [
-            self.case(panel, method, rho, rho, guard=guard, **others.get(method, {}))
+            self.case(panel, method, rho, rho, guard=guard)
             for panel, guard in zip(_PANELS, (None, Guard()), strict=True)
             for rho in self._settings.rhos
             for method in _LABELS
