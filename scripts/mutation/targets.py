@@ -37,10 +37,16 @@ class Project:
             modules: Rooms or modules to keep, such as `sam` or `sam/guard`; all if there are none.
 
         Raises:
-            UnknownModuleError: If one of them is not among the targets.
+            UnknownModuleError: If one of them is not among the targets, or a target is gone.
         """
         package = self.root / self.package
-        found = {path for pattern in self.targets for path in package.glob(pattern) if path.name != "__init__.py"}
+        by_pattern = {pattern: sorted(package.glob(pattern)) for pattern in self.targets}
+        gone = [pattern for pattern, paths in by_pattern.items() if not paths]
+        if gone:
+            raise UnknownModuleError(
+                f"no module of {self.package} is called {', '.join(gone)}: bring the targets up to date"
+            )
+        found = {path for paths in by_pattern.values() for path in paths if path.name != "__init__.py"}
         names = {path.relative_to(package).with_suffix("").as_posix(): path for path in sorted(found)}
         kept = dict.fromkeys(names, not modules)
         for module in modules:

@@ -13,9 +13,9 @@ from flint import arb, arb_mat
 import samirage.points
 from samirage.landscape import AbstractFormula, DoubleWell, Moat, MultiWell, Ring
 from samirage.points import check_record, find_hallucinated, make_function, prove
-from samirage.points.prove.check import _along_lines
-from samirage.points.prove.check_linear import is_positive, newton_confirms
-from samirage.points.prove.record import Attraction, Theorem, read_record, write_record
+from samirage.points.proofs.check import _along_lines
+from samirage.points.proofs.check_linear import is_positive, newton_confirms
+from samirage.points.proofs.record import Attraction, Theorem, read_record, write_record
 
 POINT = torch.tensor([0.47093247359222673, -0.022200955951532014], dtype=torch.float64)
 NO_RECORD = "this is no record of a proof, as `samirage prove --out FILE` writes it: "
