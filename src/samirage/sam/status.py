@@ -37,7 +37,7 @@ class Status(Enum):
         "hallucinated minimizer",
         "The shifted gradient vanishes, at a lower loss beyond a ridge, although the gradient does not: SAM rests "
         "where the loss has slope.",
-        "Lower rho, train on with a Guard, Mix or Lift, or restart with a WarmStart; once extra passes have confirmed it, "
+        "Lower rho, train on with a Guard, Mix or Lift, or restart with a WarmStart; where extra passes confirm it, "
         "the near-stationary point is the perturbed one.",
     )
     HALLUCINATED_SADDLE = (
