@@ -18,6 +18,7 @@ from samirage.lab.engine.compute import default_threads
 from samirage.lab.engine.ensemble import Recipe
 from samirage.lab.engine.networks import NETWORKS
 from samirage.lab.results.claims import Claim
+from samirage.lab.results.constants import SWITCH_FRACTION
 from samirage.lab.results.plot_spec import Reading
 from samirage.lab.results.runs import join_blocks
 from samirage.lab.studies.base import AbstractSeededStudy, Cell
@@ -205,7 +206,7 @@ class AbstractComparison(AbstractSeededStudy[ComparisonConfig]):
                 "steps": steps,
                 "lr": LEARNING_RATES[self._settings.loss],
                 "rho": 0.0 if method == "sgd" else rho,
-                "warm_start": WarmStart(fraction=0.1, total_steps=steps) if "switch" in parts else None,
+                "warm_start": WarmStart(fraction=SWITCH_FRACTION, total_steps=steps) if "switch" in parts else None,
                 "schedule": Decay(total_steps=steps) if "decay" in parts else None,
                 "guard": Guard() if "guard" in parts else None,
                 **others,

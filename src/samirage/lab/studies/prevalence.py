@@ -17,6 +17,7 @@ from samirage.lab.engine.ensemble import Recipe, train
 from samirage.lab.engine.line_scan import look
 from samirage.lab.engine.stacked import AbstractStack
 from samirage.lab.results.claims import Claim, Relation, share_claim
+from samirage.lab.results.constants import SMALL_RHO
 from samirage.lab.results.plot_spec import Measure, Reading
 from samirage.lab.studies.base import Cell
 from samirage.lab.studies.comparison import AbstractComparison, Case, Runs
@@ -141,7 +142,7 @@ class PrevalenceStudy(AbstractComparison):
         claims = []
         for rho in rhos:
             flags = _flags([run for key, run in runs.items() if key[0] == f"ρ = {rho:g}"], "hallucinated")
-            small = rho <= 0.3
+            small = rho <= SMALL_RHO
             places = "no place" if small else "at least half of the places"
             claims.append(
                 share_claim(

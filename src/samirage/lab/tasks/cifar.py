@@ -15,6 +15,7 @@ from torch import nn
 from samirage.lab.data import datasets as data
 from samirage.lab.engine.compute import default_threads, usable_device
 from samirage.lab.engine.ensemble import Recipe
+from samirage.lab.results.constants import SWITCH_FRACTION
 from samirage.lab.tasks.image_data import Pictures, subset, synthetic
 from samirage.lab.tasks.loop import Ways, fast_ways, steps_per_epoch
 from samirage.lab.tasks.resnet import ResNet18
@@ -23,7 +24,6 @@ from samirage.sam import Decay, Guard, WarmStart
 METHODS: Final = ("sgd", "sam", "switch", "decay", "guard")
 PANEL: Final = "ResNet-18"
 MOMENTUM: Final = 0.9
-SWITCH_FRACTION: Final = 0.1  # of the steps are plain, before SAM, in method `switch`
 
 
 @dataclass(frozen=True)
