@@ -65,12 +65,12 @@ _SCHEDULES: Final[Mapping[str, Method]] = {
     "rise": Method("Linear rise from 0", {"rise": {}}),
 }
 
-# Those of study `variants`. GSAM and LookSAM are trained by the optimizer, since no recipe has them.
+# Those of study `variants`.
 _VARIANTS: Final[Mapping[str, Method]] = {
     "asam": Method("ASAM", {"variant": {"variant": "asam"}}),
     "unnormalized": Method("Unnormalized SAM", {"variant": {"variant": "unnormalized"}}),
-    "gsam": Method("GSAM"),
-    "looksam": Method("LookSAM, every 5 steps"),
+    "gsam": Method("GSAM", {"gsam": {}}),
+    "looksam": Method("LookSAM, every 5 steps", {"looksam": {}}),
     "momentum": Method(f"SAM with momentum {_MOMENTUM}", {"momentum": {"momentum": _MOMENTUM}}),
 }
 

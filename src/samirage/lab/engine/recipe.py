@@ -8,7 +8,7 @@ from torch import Tensor
 
 from samirage.lab.methods import METHODS
 from samirage.lab.results.constants import SWITCH_FRACTION
-from samirage.sam import Decay, Guard, Ramp, StepFigures, WarmStart
+from samirage.sam import GSAM, Decay, Guard, LookSAM, Ramp, StepFigures, WarmStart
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ PIECES: Final[Mapping[str, Callable[[int, Mapping[str, Any]], dict[str, Any]]]] 
     "gain-guard": lambda steps, given: {"guard": GainGuard(**given)},
     "momentum": lambda steps, given: dict(given),
     "variant": lambda steps, given: dict(given),
+    "gsam": lambda steps, given: {"variant": GSAM(**given)},
+    "looksam": lambda steps, given: {"variant": LookSAM(**given)},
 }
 
 

@@ -20,6 +20,7 @@ from samirage.lab.engine.ensemble import Recipe
 from samirage.lab.engine.recipe import recipe_parts
 from samirage.lab.methods import RECOMMENDED, method_named
 from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
+from samirage.lab.results.constants import SMALL_RHO, SWITCH_FRACTION
 from samirage.lab.results.runs import join_blocks, rejected_share
 from samirage.lab.results.statistics import mean_estimate
 from samirage.lab.studies.base import AbstractSeededStudy, Cell
@@ -29,7 +30,6 @@ from samirage.sam import Guard
 METHODS: Final = ("sgd", "sam", "switch", "decay", "guard", "guard+switch", "guard+decay", "guard+switch+decay")
 _UNGUARDED: Final = ("sam", "switch", "decay")
 _RECORDED_POINTS: Final = 20  # most points of a stored curve: there are hundreds of cells
-_PRACTICAL_RHO: Final = 0.3
 RUN: Final = ("loss_name", "batch_size", "method", "rho")  # what distinguishes a run
 _FULL_BATCH: Final = 0  # the batch size that stands for all examples, since JSON and NetCDF have no None
 
@@ -65,7 +65,7 @@ class GuardConfig:
     batch_sizes: tuple[int, ...]
     seeds: int
     hidden: int = 32
-    switch_fraction: float = 0.1
+    switch_fraction: float = SWITCH_FRACTION
     kappa: float = Guard().kappa
     first_seed: int = 0
     block: int = 80
@@ -226,22 +226,22 @@ def _claims_of(where: str, accuracy: Mapping[tuple[str, float], xr.DataArray], c
     )
     for other in _UNGUARDED:
         margins = {
-            rho: ours[rho] - accuracy[other, rho] for rho in ours if rho > _PRACTICAL_RHO and (other, rho) in accuracy
+            rho: ours[rho] - accuracy[other, rho] for rho in ours if rho > SMALL_RHO and (other, rho) in accuracy
         }
         if margins:
             rho, margin = min(margins.items(), key=lambda item: float(item[1].mean()))
             add(
-                f"at every radius above {_PRACTICAL_RHO:g}, {RECOMMENDED} is not below {other} in mean test accuracy "
+                f"at every radius above {SMALL_RHO:g}, {RECOMMENDED} is not below {other} in mean test accuracy "
                 f"(least margin, at {rho:g})",
                 0.0,
                 margin,
             )
-    small = {rho: ours[rho] - alone[rho] for rho in ours if rho <= _PRACTICAL_RHO and rho in alone}
+    small = {rho: ours[rho] - alone[rho] for rho in ours if rho <= SMALL_RHO and rho in alone}
     if small:
         errors = {rho: 2 * mean_estimate(margin).standard_error for rho, margin in small.items()}
         rho, margin = min(small.items(), key=lambda item: float(item[1].mean()) + errors[item[0]])
         add(
-            f"at radii up to {_PRACTICAL_RHO:g}, {RECOMMENDED} is not below SAM by more than two standard errors "
+            f"at radii up to {SMALL_RHO:g}, {RECOMMENDED} is not below SAM by more than two standard errors "
             f"(least margin, at {rho:g})",
             0.0,
             margin,

@@ -19,6 +19,7 @@ from samirage.lab.engine.ensemble import Recipe
 from samirage.lab.engine.models import LOSSES
 from samirage.lab.engine.recipe import recipe_parts
 from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
+from samirage.lab.results.constants import COLLAPSED_ACCURACY, SWITCH_FRACTION, USUAL_RHO
 from samirage.lab.results.runs import join_blocks
 from samirage.lab.results.statistics import mean_estimate
 from samirage.lab.studies.base import AbstractSeededStudy, Cell
@@ -27,9 +28,10 @@ from samirage.lab.tasks.mnist import LEARNING_RATES, Digits
 Method = Literal["sgd", "sam", "switch"]
 
 _RECORDED_POINTS: Final = 300  # most points of a stored curve
-_PRACTICAL_RHO: Final = 0.5  # about the largest radius that people train with
 _MIDDLE_RHO: Final = 3.0  # where SAM alone has collapsed, and switching still learns
 _LARGE_RHO: Final = 10.0  # where all of SAM's runs freeze
+_FROZEN_SHIFT_RATIO: Final = 0.01  # of the first claim, which is stricter than `hallucinated`
+_FROZEN_GRAD_NORM: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class MnistConfig:
     hidden: int = 32
     loss: str = "softmax-squared"
     lr: float | None = None
-    switch_fraction: float = 0.1
+    switch_fraction: float = SWITCH_FRACTION
     batch_size: int | None = None
     first_seed: int = 0
     block: int = 80
@@ -163,7 +165,8 @@ class MnistStudy(AbstractSeededStudy[MnistConfig]):
             claims.append(
                 share_claim(
                     f"With SAM alone at rho = {_LARGE_RHO:g}, at least nine runs in ten end where the shifted gradient "
-                    "vanishes (shift ratio < 0.01) though the gradient does not (norm > 0.1), with test accuracy < 0.2",
+                    f"vanishes (shift ratio < {_FROZEN_SHIFT_RATIO:g}) though the gradient does not (norm > "
+                    f"{_FROZEN_GRAD_NORM:g}), with test accuracy < {COLLAPSED_ACCURACY:g}",
                     Relation.AT_LEAST, 0.9, _collapsed(runs["sam", _LARGE_RHO]), command,
                     source="Figure 4, in kind; thresholds ours",
                 )
@@ -187,11 +190,11 @@ class MnistStudy(AbstractSeededStudy[MnistConfig]):
                     source="Figure 4, in kind; threshold ours",
                 )
             )  # fmt: skip
-        practical = [run for (method, rho), run in runs.items() if method == "sam" and rho <= _PRACTICAL_RHO]
+        practical = [run for (method, rho), run in runs.items() if method == "sam" and rho <= USUAL_RHO]
         if practical:
             claims.append(
                 share_claim(
-                    f"At practical radii (rho ≤ {_PRACTICAL_RHO:g}), no run with SAM alone ends at a hallucinated "
+                    f"At practical radii (rho ≤ {USUAL_RHO:g}), no run with SAM alone ends at a hallucinated "
                     "point",
                     Relation.AT_MOST, 0.0, np.concatenate([run.hallucinated.values for run in practical]), command,
                 )
@@ -201,7 +204,9 @@ class MnistStudy(AbstractSeededStudy[MnistConfig]):
 
 def _collapsed(run: xr.Dataset) -> NDArray[np.bool_]:
     flags: NDArray[np.bool_] = (
-        (run.final_shift_ratio < 0.01) & (run.final_grad_norm > 0.1) & (run.final_test_accuracy < 0.2)
+        (run.final_shift_ratio < _FROZEN_SHIFT_RATIO)
+        & (run.final_grad_norm > _FROZEN_GRAD_NORM)
+        & (run.final_test_accuracy < COLLAPSED_ACCURACY)
     ).values
     return flags
 

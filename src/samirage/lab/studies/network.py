@@ -24,6 +24,7 @@ from samirage.errors import require
 from samirage.lab.engine.compute import default_threads
 from samirage.lab.engine.models import MLP, cross_entropy
 from samirage.lab.results.claims import DETERMINISTIC, Claim, Relation
+from samirage.lab.results.constants import HALLUCINATED_SHIFT_RATIO, POLISHED_SHIFT_RATIO
 from samirage.lab.studies.base import AbstractSeededStudy, Cell, without_own
 from samirage.lab.tasks.mnist import Digits
 from samirage.landscape import Mark, Objective, ascent_line, plane, random_plane, scan
@@ -273,7 +274,7 @@ class NetworkStudy(AbstractSeededStudy[NetworkConfig]):
                 ),
                 Claim(
                     statement="xₕ is not stationary for f: the gradient that SAM follows, relative to the real one",
-                    source="Figure 3 (a)", relation=Relation.AT_MOST, expected=1e-5,
+                    source="Figure 3 (a)", relation=Relation.AT_MOST, expected=POLISHED_SHIFT_RATIO,
                     measured=float(cell.grad_plus_norm_at / cell.grad_norm_at), n=1, **common,
                 ),
                 Claim(
@@ -311,7 +312,7 @@ class NetworkStudy(AbstractSeededStudy[NetworkConfig]):
                 ),
                 Claim(
                     statement="Between xₕ and where SAM ends, all points are hallucinated: largest shift ratio",
-                    source="Figure 3 (c)", relation=Relation.AT_MOST, expected=0.1,
+                    source="Figure 3 (c)", relation=Relation.AT_MOST, expected=HALLUCINATED_SHIFT_RATIO,
                     measured=float(cell.segment_shift_ratio.max()), n=int(cell.sizes["segment"]), **common,
                 ),
             ]  # fmt: skip

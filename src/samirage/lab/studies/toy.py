@@ -18,6 +18,7 @@ from samirage.lab.engine.ensemble import Recipe, train
 from samirage.lab.engine.functions import Particles
 from samirage.lab.engine.recipe import recipe_parts
 from samirage.lab.results.claims import EXTREME, Claim, Relation
+from samirage.lab.results.constants import END_FRACTION
 from samirage.lab.studies.base import AbstractSeededStudy, Cell, without_own
 from samirage.landscape import Mark, Moat, plane, scan
 from samirage.points import polish
@@ -103,7 +104,7 @@ class ToyStudy(AbstractSeededStudy[ToyConfig]):
             kept = _visible(len(drawn))
             ways += [Mark(f"{method}:{i}", "path", drawn[kept, i]) for i in range(drawn.shape[1])]
             # Of an orbit about a minimizer the mean of the last steps says where it is, not its last point.
-            ends[method] = torch.stack(way[-max(1, one.steps // 20) :]).mean(0)
+            ends[method] = torch.stack(way[-max(1, round(END_FRACTION * one.steps)) :]).mean(0)
         valley, seen = minimizers(f, _ROUND).to(self.device), hallucinated_set(f, one.rho).to(self.device)
         marks = [Mark("minimizers of f", "set", torch.cat([valley, valley[:1]])), *ways]
         marks.append(Mark("minimizers of f^SAM", "set", torch.cat([seen, seen[:1]])))

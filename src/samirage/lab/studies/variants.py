@@ -1,25 +1,16 @@
 """Study `variants`: do other forms of SAM hallucinate too? ASAM, unnormalized SAM, GSAM, LookSAM, and momentum."""
 
-from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Final
 
 import numpy as np
-import torch
-import xarray as xr
 
 from samirage.lab.methods import labels_of
 from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
 from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, Reading
 from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, accuracy, pick, worst_of, worst_told
-from samirage.lab.tasks.sequential import train_singly
-from samirage.optim import SAM
-from samirage.sam import GSAM, Guard, LookSAM
+from samirage.sam import Guard
 
 _LABELS: Final = {"sam": "SAM", **labels_of(["asam", "unnormalized", "gsam", "looksam", "momentum"])}
-_BY_OPTIMIZER: Final[Mapping[str, GSAM | LookSAM]] = {
-    "gsam": GSAM(),
-    "looksam": LookSAM(),
-}  # what the ensemble engine does not do
 _PANELS: Final = ("Alone", "With guard")
 
 
@@ -43,20 +34,6 @@ class VariantsStudy(AbstractComparison):
             for method in _LABELS
         ]
 
-    def trained(self, case: Case, seeds: Sequence[int], advance: Callable[[int], None]) -> xr.Dataset:
-        """Train the networks of a case, by the engine or by the optimizer; see `AbstractComparison`."""
-        variant = _BY_OPTIMIZER.get(case.method)
-        if variant is None:
-            return super().trained(case, seeds, advance)
-        recipe = case.recipe
-
-        def optimizer(network: torch.nn.Module) -> SAM:
-            base = torch.optim.SGD(network.parameters(), lr=recipe.lr)
-            return SAM(base, rho=recipe.rho, variant=variant, guard=recipe.guard, model=network)
-
-        digits = self.digits(case.noise, case.network)
-        return train_singly(digits, case.loss, optimizer, seeds, steps=recipe.steps, advance=advance)
-
     def reading_of(self, runs: Runs) -> Reading:
         """Say how to read the results; see `AbstractComparison`."""
         findings = [worst_told(runs, panel, _LABELS) for panel in dict.fromkeys(key[0] for key in runs)]
@@ -70,8 +47,7 @@ class VariantsStudy(AbstractComparison):
             labels=_LABELS,
             findings=tuple(findings),
             caption="The radii mean different distances: ASAM's is measured in units of the weights, unnormalized "
-            "SAM's is multiplied by the gradient norm. GSAM and LookSAM are trained by the optimizer, the others by "
-            "the engine.",
+            "SAM's is multiplied by the gradient norm.",
         )
 
     def claims_of(self, runs: Runs, command: str) -> list[Claim]:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from samirage.lab.engine.compute import default_threads
 from samirage.lab.results.claims import DETERMINISTIC, EXTREME, NOTHING, Claim, Relation
+from samirage.lab.results.constants import POLISHED_SHIFT_RATIO
 from samirage.lab.studies.base import AbstractSeededStudy, Cell, without_own
 from samirage.lab.studies.points.closed_forms import CLOSED_FORMS, WINDOW_TOLERANCE
-from samirage.lab.studies.points.perturb_and_return import POLISHED, ReturnSettings, returns
+from samirage.lab.studies.points.perturb_and_return import ReturnSettings, returns
 from samirage.lab.studies.points.portraits import PORTRAITS, portrait
 from samirage.lab.studies.points.proofs import ANALYTIC, analytic_subject, network_subject, prove_and_plant
 from samirage.lab.tasks.mnist import Digits
@@ -262,19 +263,22 @@ def _return_claims(results: Mapping[str, xr.Dataset], command: str) -> list[Clai
                     for cell in cells for kind in cell.kind.values]  # fmt: skip
     random = [cell.sel(perturbation="random") for cell in cells]
     stays = [
-        bool(run.shift_ratio[-1] <= POLISHED and run.distance[-1] <= 1.01 * run.distance[0])
+        bool(run.shift_ratio[-1] <= POLISHED_SHIFT_RATIO and run.distance[-1] <= 1.01 * run.distance[0])
         for cell in random
         for run in (cell.isel(seed=i) for i in range(cell.sizes["seed"]))
     ]
     adverse = np.concatenate([cell.back.sel(perturbation=["downhill", "steepest"]).values.ravel() for cell in cells])
+    polished = np.format_float_scientific(POLISHED_SHIFT_RATIO, trim="-", exp_digits=1)
     figure = "Figure 3, in kind; thresholds ours"
     return [
-        _claim("Networks that SAM trained on handwritten digits are polished to a shift ratio of at most 1e-5", "ours",
-               Relation.AT_MOST, POLISHED, ratios, command, worst=True),
+        _claim("Networks that SAM trained on handwritten digits are polished to a shift ratio of at most "
+               f"{polished}", "ours",
+               Relation.AT_MOST, POLISHED_SHIFT_RATIO, ratios, command, worst=True),
         _claim("The certificate calls every such point hallucinated", "ours", Relation.AT_LEAST, 1.0, hallucinated,
                command),
         _claim("After a random perturbation of a hundredth of its size, SAM's network has a shift ratio of at most "
-               "1e-5 at the end and is at most 1 % farther away", figure, Relation.AT_LEAST, 1.0, stays, command),
+               f"{polished} at the end and is at most 1 % farther away", figure, Relation.AT_LEAST, 1.0, stays,
+               command),
         _claim("Knocked off against the slope, or along the way on which the shift ratio grows fastest, by a tenth of "
                "its size, SAM's network ends at a hallucinated point again", figure, Relation.AT_LEAST, 0.9, adverse,
                command),
