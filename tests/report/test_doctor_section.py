@@ -12,8 +12,8 @@ from matplotlib.patches import Polygon, Rectangle
 from samirage.lab.results.store import RunFolder
 from samirage.report.diagnoses import Life, confusion, life, run_row
 from samirage.report.page import build_page
-from samirage.report.plots import confusion_figure, life_figure
-from samirage.report.plots.life import LOOKS
+from samirage.report.plots.confusion import confusion_figure
+from samirage.report.plots.life import LOOKS, life_figure
 from samirage.report.sections.doctor import SHOWN, headline
 
 STATUSES = tuple(LOOKS)

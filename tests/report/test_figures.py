@@ -18,10 +18,11 @@ from matplotlib.text import Text
 from synthetic_run import make_cell
 
 from samirage.lab.methods import METHODS
-from samirage.report.plots import figure_svg, shift_figure, summary_figure, training_figure
-from samirage.report.plots.style import INK, PALETTE
-from samirage.report.plots.summary import Places
+from samirage.report.plots.shift import shift_figure
+from samirage.report.plots.style import INK, PALETTE, figure_svg
+from samirage.report.plots.summary import Places, summary_figure
 from samirage.report.plots.thin import centre_curve, kept_points, seed_curves
+from samirage.report.plots.training import training_figure
 from samirage.report.runs import StudyRuns
 
 RHOS = (0.05, 0.2, 0.5, 1.0, 3.0, 10.0)
@@ -273,6 +274,8 @@ def test_svg_is_one_element_that_refers_to_nothing_outside(study: StudyRuns, sta
         assert not re.search(rf"(?<!,){sentinel}\b(?!;--|;background)", svg.split("</style>")[-1])
         assert (f"var(--{name},{light})" in svg) == (sentinel in drawn)
     assert ("<style>" in svg) is standalone
+    assert "var(--figure-font" in svg
+    assert "DejaVu" not in svg  # text is in the font of the page
 
 
 def test_the_same_data_gives_the_same_svg(study: StudyRuns) -> None:

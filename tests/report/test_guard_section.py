@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from samirage.lab.methods import METHODS
 from samirage.lab.results.store import RunFolder
 from samirage.report.page import build_page
-from samirage.report.plots import remedies_figure
+from samirage.report.plots.remedies import remedies_figure
 from samirage.report.plots.style import PALETTE
 from samirage.report.sections import build_section
 from samirage.report.sections.guard import headline, load, table

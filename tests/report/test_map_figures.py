@@ -8,9 +8,10 @@ from matplotlib.contour import QuadContourSet
 
 from samirage.errors import UserError
 from samirage.landscape import Mark, Ring, TorchFunction, ascent_line, plane, scan
-from samirage.report.plots import Panel, maps_figure, profile_figure, surface_pair
-from samirage.report.plots.maps import marks_of, shared_levels
+from samirage.report.plots.maps import Panel, maps_figure, marks_of, shared_levels
+from samirage.report.plots.profile import profile_figure
 from samirage.report.plots.slice import save_slice
+from samirage.report.plots.surfaces import surface_pair
 
 AXES = tuple(torch.eye(2, dtype=torch.float64))
 ORIGIN = torch.zeros(2, dtype=torch.float64)

@@ -9,7 +9,8 @@ import xarray as xr
 
 from samirage.lab.results.store import RunFolder
 from samirage.report.page import build_page
-from samirage.report.plots import back_figure, portrait_figure
+from samirage.report.plots.back import back_figure
+from samirage.report.plots.portrait import portrait_figure
 from samirage.report.sections.points import gather, headline, proof_row
 
 STATUSES = ["stationary", "hallucinated plateau"]

@@ -7,8 +7,7 @@ from matplotlib.colors import to_hex
 
 from samirage.lab.results.store import RunFolder
 from samirage.report.page import build_page
-from samirage.report.plots import wells_figure
-from samirage.report.plots.wells import HALLUCINATED, TRUE
+from samirage.report.plots.wells import HALLUCINATED, TRUE, wells_figure
 from samirage.report.sections import alternatives, wells
 
 

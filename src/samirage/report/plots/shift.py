@@ -21,9 +21,8 @@ from samirage.report.plots.training import (
     last_step,
     mark_switch,
 )
-from samirage.report.runs import StudyRuns
+from samirage.report.runs import StudyRuns, judged_by
 
-THRESHOLD = 0.1  # of the shift ratio; the value with which the study flags a run
 FLOORS = {"shift_ratio": 1e-8, "grad_norm": 1e-8}
 
 
@@ -48,7 +47,8 @@ def shift_figure(study: StudyRuns) -> Figure:
         extra_gaps={2: 0.98},
     )
     most = points_per_curve(sum(run.sizes["seed"] for run in study.runs.values()) * 2)
-    spans = {name: log_span(study, name) for name in FLOORS}
+    threshold = judged_by(study.runs.values(), "hallucinated_shift_ratio")
+    spans = {name: log_span(study, name, threshold) for name in FLOORS}
     for group, method in enumerate(GROUPS):
         for column, rho in enumerate(study.rhos):
             pair, runs = [rows[2 * group][column], rows[2 * group + 1][column]], study.of(method, rho)
@@ -61,12 +61,12 @@ def shift_figure(study: StudyRuns) -> Figure:
                 axes.set_ylim(*spans[name])
             finish_column(study, pair, column)
             mark_ends(pair, runs, METHODS[method].colour, last_step(study))
-            pair[0].axhline(THRESHOLD, color=INK, linewidth=0.8, dashes=(1, 2), label="threshold", zorder=0)
+            pair[0].axhline(threshold, color=INK, linewidth=0.8, dashes=(1, 2), label="threshold", zorder=0)
             title(pair[0], rho, runs)
             if runs is not None and "switch_step" in runs.attrs:
                 mark_switch(pair, float(runs.attrs["switch_step"]), label=column == 0)
         rows[2 * group][0].annotate(
-            f"r = {THRESHOLD:g}", (0.5, THRESHOLD), xycoords=("axes fraction", "data"), xytext=(0, -2),
+            f"r = {threshold:g}", (0.5, threshold), xycoords=("axes fraction", "data"), xytext=(0, -2),
             textcoords="offset points", fontsize=8, va="top", ha="center",
         )  # fmt: skip
         rows[2 * group][0].set_ylabel("Shift ratio r")
@@ -90,12 +90,13 @@ def shift_figure(study: StudyRuns) -> Figure:
     return figure
 
 
-def log_span(study: StudyRuns, name: str) -> tuple[float, float]:
+def log_span(study: StudyRuns, name: str, threshold: float) -> tuple[float, float]:
     """Return limits of a log axis that hold the values of all runs, extremes of a diverging seed excepted.
 
     Args:
         study: The runs.
         name: The variable.
+        threshold: What the limits must hold too.
 
     Returns:
         Lower and upper limit.
@@ -105,7 +106,7 @@ def log_span(study: StudyRuns, name: str) -> tuple[float, float]:
     if not values.size:
         return 0.01, 10.0
     low, high = np.quantile(values, [0.0, 0.9995])
-    return float(min(low, THRESHOLD)) * 0.5, float(high) * 2.0
+    return float(min(low, threshold)) * 0.5, float(high) * 2.0
 
 
 def mark_ends(pair: list[Axes], runs: xr.Dataset | None, colour: str, last: float) -> None:

@@ -9,13 +9,13 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from samirage.lab.methods import METHODS
+from samirage.lab.results.constants import USUAL_RHO
 from samirage.lab.results.statistics import share_estimate
 from samirage.report.plots.style import INK, Margins, axes_grid, styled
 from samirage.report.plots.switching import name_drawn, switchable
 from samirage.report.runs import StudyRuns
 
 COMPARED = ("sam", "switch")
-USUAL_RHO = 0.5  # the largest radius in the searches of the paper that introduced SAM (arXiv 2010.01412)
 
 
 @styled

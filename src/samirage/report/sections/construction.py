@@ -2,7 +2,7 @@
 
 from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import significant
-from samirage.report.plots import construction_figure
+from samirage.report.plots.construction import construction_figure
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
 

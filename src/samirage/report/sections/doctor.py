@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from samirage.lab.results.store import RunFolder
 from samirage.report.diagnoses import Confusion, Life, RunRow, confusion, life, run_row
-from samirage.report.plots import confusion_figure, life_figure
+from samirage.report.plots.confusion import confusion_figure
+from samirage.report.plots.life import life_figure
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
 

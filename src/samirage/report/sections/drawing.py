@@ -3,7 +3,7 @@
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from samirage.report.plots import figure_svg
+from samirage.report.plots.style import figure_svg
 from samirage.report.sections.section import Drawing, Screens
 from samirage.report.svg import natural_width
 

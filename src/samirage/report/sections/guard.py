@@ -6,16 +6,14 @@ from dataclasses import dataclass
 import xarray as xr
 
 from samirage.lab.methods import RECOMMENDED, labels_of, method_named
+from samirage.lab.results.constants import CHANCE
 from samirage.lab.results.runs import join_blocks, rejected_share
 from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import percent
-from samirage.report.plots import remedies_figure
-from samirage.report.plots.remedies import Setting, setting_label
+from samirage.report.plots.remedies import Setting, remedies_figure, setting_label
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
 from samirage.report.tables import MethodRow, method_row
-
-CHANCE = 0.1  # ten digits
 
 INTRODUCTION = (
     "A guard follows the slope that SAM finds at distance ρ only where it agrees with the slope at the network itself; "

@@ -4,17 +4,17 @@ import math
 from collections.abc import Sequence
 
 from samirage.lab.methods import labels_of, method_named
+from samirage.lab.results.constants import CHANCE, COLLAPSED_ACCURACY, USUAL_RHO
 from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import duration, percent
-from samirage.report.plots import figure_svg, shift_figure, summary_figure, training_figure
-from samirage.report.plots.style import PAGE_WIDTH
-from samirage.report.plots.summary import USUAL_RHO
+from samirage.report.plots.shift import shift_figure
+from samirage.report.plots.style import PAGE_WIDTH, figure_svg
+from samirage.report.plots.summary import summary_figure
+from samirage.report.plots.training import training_figure
 from samirage.report.runs import StudyRuns, load_runs
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
 from samirage.report.tables import MethodRow, method_table
-
-CHANCE = 0.1  # ten digits
 
 INTRODUCTION = (
     "Sharpness-Aware Minimization (SAM) trains a neural network by looking a distance ρ uphill and then moving by the "
@@ -96,7 +96,7 @@ def headline(rows: Sequence[MethodRow], *, images: int | None = None) -> tuple[s
             f"With SAM at ρ = {worst.rho:g}, {worst.hallucinated.k} of {worst.n} networks end at such a point, "
             f"and on average {percent(worst.accuracy.mean)} of the test digits are read correctly"
         )
-        text += f" (guessing: {percent(CHANCE)})" if worst.accuracy.mean < 2 * CHANCE else ""
+        text += f" (guessing: {percent(CHANCE)})" if worst.accuracy.mean < COLLAPSED_ACCURACY else ""
     else:
         text = task + (
             f"No network trained with SAM ends at such a point, at any of {len(alone)} radii; the lowest mean "

@@ -7,7 +7,9 @@ import xarray as xr
 
 from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import percent, significant
-from samirage.report.plots import Panel, maps_figure, profile_figure, surface_pair
+from samirage.report.plots.maps import Panel, maps_figure
+from samirage.report.plots.profile import profile_figure
+from samirage.report.plots.surfaces import surface_pair
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, SurfacesBlock, missing_notice
 

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from samirage.lab.results.constants import POLISHED_SHIFT_RATIO
 from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import significant
-from samirage.report.plots import back_figure, portrait_figure
-from samirage.report.plots.back import Knock
+from samirage.report.plots.back import Knock, back_figure
+from samirage.report.plots.portrait import portrait_figure
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
-
-POLISHED = 1e-5
 
 INTRODUCTION = (
     "SAM rests where the slope vanishes at a distance ρ uphill. If the slope does not vanish at the network itself, "
@@ -278,7 +277,7 @@ def _back(knocks: Sequence[Knock], study: str) -> FigureBlock:
         f"{np.median(knock.shift_ratio[:, -1]):.1g}."
         for knock in knocks
     )
-    wide = back_figure(knocks, columns=min(4, len(knocks)), threshold=POLISHED)
+    wide = back_figure(knocks, columns=min(4, len(knocks)), threshold=POLISHED_SHIFT_RATIO)
     return FigureBlock(
         id=f"{study}-back",
         title="Knocked off, and back",
@@ -293,7 +292,10 @@ def _back(knocks: Sequence[Knock], study: str) -> FigureBlock:
         drawings=(
             drawing(wide, f"{study}-back-wide", label, screens="wide"),
             drawing(
-                back_figure(knocks, columns=1, threshold=POLISHED), f"{study}-back-narrow", label, screens="narrow"
+                back_figure(knocks, columns=1, threshold=POLISHED_SHIFT_RATIO),
+                f"{study}-back-narrow",
+                label,
+                screens="narrow",
             ),
         ),
     )

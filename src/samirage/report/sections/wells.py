@@ -6,7 +6,7 @@ import xarray as xr
 
 from samirage.lab.methods import method_named
 from samirage.lab.results.store import RunFolder
-from samirage.report.plots import wells_figure
+from samirage.report.plots.wells import wells_figure
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
 
