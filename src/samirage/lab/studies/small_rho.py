@@ -60,7 +60,7 @@ class SmallRhoStudy(AbstractComparison):
                 steps.append(step + 1)
 
         course = train(members, case.recipe, after_step)
-        end = end_variables(course)
+        end = end_variables(course, case.recipe)
         accuracy = (members.logits(digits.test_x).argmax(-1) == digits.test_labels).float().mean(1)
         mirage = torch.stack(nearest)
         least = mirage.amin(0).clamp(max=_RADII[-1])  # beyond the last radius nobody looked

@@ -108,7 +108,7 @@ class WellsStudy(AbstractSeededStudy[WellsConfig]):
         x = points.params[0]
         grad_norm = torch.linalg.vector_norm(f.value_and_grad(x)[1], dim=1)
         # A run under a guard may look from a rejected place at the last step: what it does is in the steps before.
-        ended = end_variables(course)
+        ended = end_variables(course, recipe)
         wells = torch.stack([m.to(x) for m in f.minimizers])
         axes = [np.linspace(*ends, count) for ends, count in zip(EXTENT, _MAP, strict=True)]
         grid = torch.tensor(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2))
