@@ -9,7 +9,6 @@ import numpy as np
 from samirage.lab.engine.networks import NETWORKS
 from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
 from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, Reading
-from samirage.lab.studies.base import without_own
 from samirage.lab.studies.comparison import AbstractComparison, Case, ComparisonConfig, Runs, accuracy, hits, pick
 from samirage.lab.tasks.mnist import LEARNING_RATES
 
@@ -31,11 +30,11 @@ class ArchStudy(AbstractComparison):
     """
 
     name: ClassVar[str] = "arch"
+    fixed = ("loss",)
 
     @classmethod
     def settings(cls, scale: str, overrides: Mapping[str, Any]) -> ComparisonConfig:
-        """Return the configuration of a scale; the losses are the study's own. See `AbstractComparison`."""
-        without_own(cls.name, overrides, ("loss",))
+        """Return the configuration of a scale, with half as many seeds; see `AbstractComparison`."""
         settings = super().settings(scale, overrides)
         return replace(settings, seeds=max(2, settings.seeds // 2))
 

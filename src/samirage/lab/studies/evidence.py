@@ -3,7 +3,6 @@
 The evidence that a collapse of SAM is a hallucination, and not a saddle point or bouncing about a minimum.
 """
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -14,8 +13,7 @@ from samirage.lab.methods import method_named
 from samirage.lab.results.claims import Claim, Relation, share_claim
 from samirage.lab.results.constants import CHANCE, COLLAPSED_ACCURACY, SMALL_RHO
 from samirage.lab.results.plot_spec import ACCURACY, GRAD_NORM, SHIFT_RATIO, Reading
-from samirage.lab.studies.base import without_own
-from samirage.lab.studies.comparison import AbstractComparison, Case, ComparisonConfig, Runs, accuracy
+from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, accuracy
 from samirage.lab.tasks.diagnosis_codes import STATUSES
 from samirage.lab.tasks.mnist import LEARNING_RATES
 from samirage.sam import Status
@@ -35,13 +33,8 @@ class EvidenceStudy(AbstractComparison):
     """
 
     name: ClassVar[str] = "evidence"
+    fixed = ("loss",)
     default_rhos: ClassVar[tuple[float, ...]] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-
-    @classmethod
-    def settings(cls, scale: str, overrides: Mapping[str, Any]) -> ComparisonConfig:
-        """Return the configuration of a scale; the losses are the study's own. See `AbstractComparison`."""
-        without_own(cls.name, overrides, ("loss",))
-        return super().settings(scale, overrides)
 
     def cases(self) -> list[Case]:
         """Return every loss, radius and method; see `AbstractComparison`."""

@@ -90,7 +90,7 @@ class PrevalenceStudy(AbstractComparison):
         here = [p.clone() for p in members.params]
         rays = look(members, _RADII).within(_rho(case))
         course = train(members, self._from_there(case), after_step)
-        hit = end_variables(course)["hallucinated"]
+        hit = end_variables(course, self._from_there(case))["hallucinated"]
         for p, start in zip(members.params, here, strict=True):
             p.copy_(start)
         top, climb = _climb(members, lr=case.recipe.lr, steps=self._settings.steps)
