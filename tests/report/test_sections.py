@@ -6,7 +6,7 @@ import xarray as xr
 
 from samirage.lab.results.constants import JUDGED_BY
 from samirage.lab.results.store import RunFolder
-from samirage.report.plots.shift import shift_figure
+from samirage.report.plots.shift import shift_plot
 from samirage.report.runs import StudyRuns, judged_by
 from samirage.report.sections import build_section
 
@@ -24,7 +24,7 @@ def test_what_a_run_was_judged_by_goes_before_what_runs_are_judged_by_today(stud
     runs = {key: run.copy() for key, run in study.runs.items()}
     for run in runs.values():
         run["hallucinated"] = run["hallucinated"].assign_attrs(hallucinated_shift_ratio=0.25)
-    plot = shift_figure(StudyRuns(runs, study.rhos, study.seconds))
+    plot = shift_plot(StudyRuns(runs, study.rhos, study.seconds))
     (line,) = (line for line in plot.axes[0].lines if line.get_label() == "threshold")
     assert set(line.get_ydata()) == {0.25}
     assert any(text.get_text() == "r = 0.25" for text in plot.axes[0].texts)

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from samirage.report.plots.style import figure_svg
+from samirage.report.plots.style import plot_svg
 from samirage.report.plots.switching import forget_names, name_drawn, switchable
 
 
@@ -25,7 +25,7 @@ def figure() -> Figure:
 
 
 def parts(figure: Figure, attribute: str) -> dict[str, list[ElementTree.Element]]:
-    root = ElementTree.fromstring(figure_svg(figure, prefix="p", label="words"))
+    root = ElementTree.fromstring(plot_svg(figure, prefix="p", label="words"))
     found: dict[str, list[ElementTree.Element]] = {}
     for element in root.iter():
         if attribute in element.attrib:

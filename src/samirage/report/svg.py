@@ -35,7 +35,7 @@ def to_inline_svg(
 
     Args:
         figure: The figure.
-        prefix: Begins every id, so that several figures fit on one page.
+        prefix: Begins every id, so that several plots fit on one page.
         label: What a screen reader says.
         palette: Sentinel colour -> (name, colour on light, colour on dark). In the SVG it becomes `var(--name)`,
             which the page defines; the colour on light is the fallback.
@@ -70,7 +70,7 @@ def to_inline_svg(
         )
         root.insert(0, style)
     text = scourString(ElementTree.tostring(root, encoding="unicode"), _OPTIONS).partition("<svg ")[2]
-    # What is written in a figure must not look like an attribute to those who rewrite attributes (`report.sharing`).
+    # What is written in a plot must not look like an attribute to those who rewrite attributes (`report.sharing`).
     text = re.sub(r">[^<]+<", lambda found: found[0].replace('"', "&quot;"), text)
     return f'<svg role="img" aria-label="{escape(label)}" {text}'
 

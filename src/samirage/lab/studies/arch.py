@@ -8,7 +8,7 @@ import numpy as np
 
 from samirage.lab.engine.networks import NETWORKS
 from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
-from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, Reading
+from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, PlotSpec
 from samirage.lab.studies.comparison import AbstractComparison, Case, ComparisonConfig, Runs, accuracy, hits, pick
 from samirage.lab.tasks.mnist import LEARNING_RATES
 
@@ -53,7 +53,7 @@ class ArchStudy(AbstractComparison):
             for method in _METHODS
         ]  # fmt: skip
 
-    def reading_of(self, runs: Runs) -> Reading:
+    def reading_of(self, runs: Runs) -> PlotSpec:
         """Say how to read the results; see `AbstractComparison`."""
         findings = []
         for panel in dict.fromkeys(key[0] for key in runs):
@@ -63,7 +63,7 @@ class ArchStudy(AbstractComparison):
                 f"{panel}: SAM alone leaves seeds at hallucinated points with {', '.join(hit) or 'none'} of the "
                 f"{len(line)} kinds of network and loss."
             )
-        return Reading(
+        return PlotSpec(
             title="Other networks and losses",
             question="Is hallucination a matter of the paper's two-layer tanh network, or do other activations, "
             "widths, depths, losses, convolutions and attention show it too?",

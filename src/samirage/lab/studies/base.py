@@ -16,7 +16,7 @@ from samirage.errors import UserError
 from samirage.lab.engine.compute import default_threads, usable_device
 from samirage.lab.results.claims import Claim
 from samirage.lab.results.config import StudyConfig
-from samirage.lab.results.plot_spec import Reading
+from samirage.lab.results.plot_spec import PlotSpec
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class AbstractStudy(ABC):
             The claims with their measured values.
         """
 
-    def reading(self, results: Mapping[str, xr.Dataset]) -> Reading | None:
+    def reading(self, results: Mapping[str, xr.Dataset]) -> PlotSpec | None:
         """Say how the page is to show the results; None where the page has a section of its own for the study.
 
         Args:

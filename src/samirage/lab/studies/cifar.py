@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from samirage.lab.results.claims import EXTREME, Claim, Relation, mean_claim, share_claim
-from samirage.lab.results.plot_spec import GRAD_NORM, HALLUCINATED, Measure, Reading
+from samirage.lab.results.plot_spec import GRAD_NORM, HALLUCINATED, Measure, PlotSpec
 from samirage.lab.studies.base import AbstractSeededStudy, Cell
 from samirage.lab.studies.comparison import Runs, accuracy, best_of, hits, joined, pick
 from samirage.lab.tasks.cifar import (
@@ -98,14 +98,14 @@ class CifarStudy(AbstractSeededStudy[CifarConfig]):
         )
         return training.run(seed, advance).assign_attrs(attributes_of(self._settings, method, recipe))
 
-    def reading(self, results: Mapping[str, xr.Dataset]) -> Reading:
+    def reading(self, results: Mapping[str, xr.Dataset]) -> PlotSpec:
         """Say how to read the results; see `AbstractStudy`."""
         runs, config = joined(results), self._settings
         about = (
             "artificial images" if config.data == "synthetic" else
             f"{config.images:,} images of {config.classes} classes, {config.size}×{config.size} pixels"
         )  # fmt: skip
-        return Reading(
+        return PlotSpec(
             title="Images and stochastic gradients",
             question="Figure 5 of the paper: how do SAM alone and the switch from plain steps to SAM depend on the "
             "radius when a residual network learns CIFAR-100 from minibatches, and what do a guard and a decaying "

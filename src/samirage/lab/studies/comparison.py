@@ -20,7 +20,7 @@ from samirage.lab.engine.networks import NETWORKS
 from samirage.lab.engine.recipe import recipe_parts
 from samirage.lab.results.claims import Claim
 from samirage.lab.results.config import StudyConfig
-from samirage.lab.results.plot_spec import Reading
+from samirage.lab.results.plot_spec import PlotSpec
 from samirage.lab.results.runs import join_blocks
 from samirage.lab.studies.base import AbstractSeededStudy, Cell
 from samirage.lab.tasks.mnist import LEARNING_RATES, Digits
@@ -156,7 +156,7 @@ class AbstractComparison(AbstractSeededStudy[ComparisonConfig]):
         """Return all that is compared, in the order in which it is to be computed."""
 
     @abstractmethod
-    def reading_of(self, runs: Runs) -> Reading:
+    def reading_of(self, runs: Runs) -> PlotSpec:
         """Say how to read the results.
 
         Args:
@@ -254,7 +254,7 @@ class AbstractComparison(AbstractSeededStudy[ComparisonConfig]):
         """Hold the results against what was expected; see `AbstractStudy`."""
         return self.claims_of(joined(results), command)
 
-    def reading(self, results: Mapping[str, xr.Dataset]) -> Reading:
+    def reading(self, results: Mapping[str, xr.Dataset]) -> PlotSpec:
         """Say how to read the results; see `AbstractStudy`."""
         return self.reading_of(joined(results))
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from samirage.lab.methods import method_named
 from samirage.lab.results.claims import Claim, Relation, share_claim
 from samirage.lab.results.constants import CHANCE, COLLAPSED_ACCURACY, SMALL_RHO
-from samirage.lab.results.plot_spec import ACCURACY, GRAD_NORM, SHIFT_RATIO, Reading
+from samirage.lab.results.plot_spec import ACCURACY, GRAD_NORM, SHIFT_RATIO, PlotSpec
 from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, accuracy
 from samirage.lab.tasks.diagnosis_codes import STATUSES
 from samirage.lab.tasks.mnist import LEARNING_RATES
@@ -45,7 +45,7 @@ class EvidenceStudy(AbstractComparison):
             for method, rho in runs
         ]
 
-    def reading_of(self, runs: Runs) -> Reading:
+    def reading_of(self, runs: Runs) -> PlotSpec:
         """Say how to read the results; see `AbstractComparison`."""
         findings = []
         for panel in dict.fromkeys(key[0] for key in runs):
@@ -58,7 +58,7 @@ class EvidenceStudy(AbstractComparison):
                     f"accuracy; their diagnoses: {', '.join(f'{value} ({n})' for value, n in told)}. Medians of "
                     f"their gradient norms: ‖g‖ {np.nanmedian(grad):.2g}, ‖g⁺‖ {np.nanmedian(grad * ratio):.2g}."
                 )
-        return Reading(
+        return PlotSpec(
             title="What a run that does not learn is doing",
             question="When SAM stops learning, is it at a hallucinated point, in a saddle, or bouncing about a "
             "minimum? Every run is diagnosed at its end, and its two gradient norms are read.",

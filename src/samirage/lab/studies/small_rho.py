@@ -15,7 +15,7 @@ import xarray as xr
 from samirage.lab.engine.ensemble import train
 from samirage.lab.engine.line_scan import look
 from samirage.lab.results.claims import Claim, Relation, share_claim
-from samirage.lab.results.plot_spec import ACCURACY, Measure, Reading
+from samirage.lab.results.plot_spec import ACCURACY, Measure, PlotSpec
 from samirage.lab.studies.base import Cell
 from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, hits, pick
 from samirage.lab.tasks.mnist import LEARNING_RATES, end_variables
@@ -76,7 +76,7 @@ class SmallRhoStudy(AbstractComparison):
             self.attributes(case),
         ).transpose("seed", ...)
 
-    def reading_of(self, runs: Runs) -> Reading:
+    def reading_of(self, runs: Runs) -> PlotSpec:
         """Say how to read the results; see `AbstractComparison`."""
         findings = []
         for panel in dict.fromkeys(key[0] for key in runs):
@@ -91,7 +91,7 @@ class SmallRhoStudy(AbstractComparison):
                 f"{panel}: the shifted gradient vanished within ρ {seen or 'in no look at any radius'}; the least "
                 f"distance of all was {nearest:.2g}. {k} of {n} runs end at hallucinated points."
             )
-        return Reading(
+        return PlotSpec(
             title="Small radii",
             question="At the radii that people use nobody sees hallucination. Do the points vanish there? At a "
             "hallucinated point the gradient at the distance ρ along the ascent direction vanishes. How far must one "

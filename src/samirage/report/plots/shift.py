@@ -1,4 +1,4 @@
-"""The figure that the paper lacks: the shift ratio and the gradient norm of every seed, and where each run ended.
+"""The plot that the paper lacks: the shift ratio and the gradient norm of every seed, and where each run ended.
 
 A run is stuck at a hallucinated point when its shift ratio falls to nothing while its gradient does not.
 """
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from samirage.lab.methods import METHODS
-from samirage.report.plots.style import INK, Margins, axes_grid, figure_width, log_axis, rho_label, styled
+from samirage.report.plots.style import INK, Margins, axes_grid, log_axis, plot_width, rho_label, styled
 from samirage.report.plots.thin import points_per_curve
 from samirage.report.plots.training import (
     GROUPS,
@@ -27,7 +27,7 @@ FLOORS = {"shift_ratio": 1e-8, "grad_norm": 1e-8}
 
 
 @styled
-def shift_figure(study: StudyRuns) -> Figure:
+def shift_plot(study: StudyRuns) -> Figure:
     """Draw shift ratio and gradient norm over the steps: one column per radius, two rows per method.
 
     Beyond the last step, one marker per seed says where it ended: filled at a hallucinated point, hollow elsewhere.
@@ -42,7 +42,7 @@ def shift_figure(study: StudyRuns) -> Figure:
     figure, rows = axes_grid(
         columns,
         [1.25, 1.1, 1.25, 1.1],
-        width=figure_width(columns),
+        width=plot_width(columns),
         margins=Margins(left=0.95, right=0.15, top=1.12, bottom=0.5, column_gap=0.12, row_gap=0.14),
         extra_gaps={2: 0.98},
     )
