@@ -10,6 +10,7 @@ import xarray as xr
 
 from pages.stored import FOLDER, finished, origin, section, table
 from samirage.lab.methods import METHODS, method_named
+from samirage.lab.results.constants import SMALL_RHO
 from samirage.lab.results.statistics import MeanEstimate, mean_estimate
 from samirage.report.numbers import percent, with_error
 from samirage.report.plots.remedies import setting_label
@@ -135,7 +136,7 @@ class Remedy:
 def remedies() -> list[Remedy]:
     """Rank the methods by their greatest shortfall against plain gradient descent, the best first."""
     safe = [alone(setting_label(setting), cells).safe for setting, cells in _runs().items()]
-    usual = min((rho for rho in safe if rho is not None), default=0.3)
+    usual = min((rho for rho in safe if rho is not None), default=SMALL_RHO)
     found = []
     for method in dict.fromkeys(name for cells in _runs().values() for name, _ in cells):
         cells = [

@@ -8,7 +8,7 @@ from typing import Final
 from pages.stored import FOLDER, expected, finished, measured, origin, section, table
 from samirage.lab.results.claims import Claim, Verdict
 from samirage.report.plots.style import PALETTE
-from samirage.report.sections.section import Drawing, FigureBlock
+from samirage.report.sections.section import Drawing, PlotBlock
 from samirage.report.svg import FONT, PAPER
 
 _LABEL: Final = re.compile(r'aria-label="([^"]*)"')
@@ -16,7 +16,7 @@ _INK: Final = next((light, dark) for name, light, dark in PALETTE.values() if na
 _MANY: Final = 6  # more claims than so many are folded away if they hold
 
 
-def first_figure(study: str) -> tuple[FigureBlock, Drawing] | None:
+def first_figure(study: str) -> tuple[PlotBlock, Drawing] | None:
     """Return the first figure of a study and its drawing for wide screens; None where it has no figure.
 
     Args:
@@ -24,7 +24,7 @@ def first_figure(study: str) -> tuple[FigureBlock, Drawing] | None:
     """
     one = section(study)
     for block in (*one.opening, *one.blocks):
-        if isinstance(block.data, FigureBlock):
+        if isinstance(block.data, PlotBlock):
             return block.data, next(drawing for drawing in block.data.drawings if drawing.screens != "narrow")
     return None
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from samirage.lab.engine.recipe import GainGuard, SlopeGuard
 from samirage.lab.results.claims import Verdict
-from samirage.lab.studies.alternatives import METHODS, SCALES, AlternativesStudy, create
+from samirage.lab.studies.alternatives import METHODS, SCALES, AlternativesStudy
 from samirage.sam import step_figures
 
 TINY = replace(SCALES["smoke"], images=60, steps=24, seeds=2)
@@ -84,4 +84,9 @@ def test_claims_compare_the_worst_setting_of_each():
 
 
 def test_the_study_can_be_made_by_name():
-    assert create("paper", {"loss": "cross-entropy", "images": 50, "data": "mnist-mini"}, None).config["images"] == 50
+    assert (
+        AlternativesStudy.create("paper", {"loss": "cross-entropy", "images": 50, "data": "mnist-mini"}, None).config[
+            "images"
+        ]
+        == 50
+    )

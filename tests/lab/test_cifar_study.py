@@ -15,7 +15,6 @@ from samirage.lab.results.claims import Verdict
 from samirage.lab.results.store import RunFolder
 from samirage.lab.studies import cifar as study_module
 from samirage.lab.studies import create
-from samirage.lab.studies.cifar import CifarStudy
 from samirage.lab.sweep.reproduce import reproduce
 from samirage.lab.tasks import cifar
 from samirage.lab.tasks.cifar import METHODS, network_of, pictures_of, recipe_of, settings
@@ -201,12 +200,12 @@ def test_what_cannot_be_used_is_refused(tmp_path, monkeypatch):
         study(loss="cross-entropy")
     with pytest.raises(UserError, match="unknown device 'gpu': use cpu"):
         study(device="gpu")
-    with pytest.raises(UserError, match=r"holds none of 'train.bin', 'train.bin.gz': put one there, or, to download"):
+    with pytest.raises(UserError, match=r"holds none of 'train.bin.gz', 'train.bin': put one there, or, to download"):
         create(["cifar"], "laptop", {}, data_dir=str(tmp_path))
 
 
 def test_where_no_study_is_named_it_is_left_out_if_its_data_are_missing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("samirage.lab.studies._STUDIES", {"cifar": CifarStudy.create})
+    monkeypatch.setattr("samirage.lab.studies._STUDIES", {"cifar": "cifar:CifarStudy"})
     assert create([], "laptop", {}, data_dir=str(tmp_path)) == []
     assert "samirage: study cifar is left out: The data folder" in capsys.readouterr().err
 

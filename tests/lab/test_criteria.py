@@ -77,9 +77,20 @@ def test_the_state_at_the_end_is_that_of_steps_of_two_passes(steps, every, stall
     found = state_at_end({
         "loss": torch.ones(steps, 1), "shift_ratio": ratio[:, None], "radius": 3 * (ratio / ratio)[:, None],
         "grad_norm": torch.where(of_two, 2.0, 9.0)[:, None], "passes": (1 + of_two.long())[:, None],
-    })  # fmt: skip
+    }, alternates=True)  # fmt: skip
     expected = {"final_shift_ratio": 0.01, "final_grad_norm": 2.0, "final_radius": 3.0, "hallucinated": True}
     assert {name: value.item() for name, value in found.items()} == pytest.approx(expected)
+
+
+def test_a_probe_of_a_warm_start_that_is_not_over_says_nothing_of_the_end():
+    ratio = torch.full((40, 1), torch.nan)
+    ratio[38] = 0.01
+    found = state_at_end({
+        "loss": torch.ones(40, 1), "shift_ratio": ratio, "radius": ratio, "grad_norm": torch.ones(40, 1),
+        "passes": 1 + ratio.isfinite().long(),
+    })  # fmt: skip
+    assert found["final_shift_ratio"].isnan().item()
+    assert not found["hallucinated"].item()
 
 
 def test_a_run_of_plain_steps_has_a_gradient_at_its_end_and_no_shift_ratio():

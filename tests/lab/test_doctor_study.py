@@ -13,7 +13,7 @@ from samirage.errors import UserError
 from samirage.lab.results.claims import Verdict
 from samirage.lab.results.store import RunFolder
 from samirage.lab.studies.doctor.labelled_runs import POINTS, LabelledPoint, networks
-from samirage.lab.studies.doctor.study import SCALES, DoctorStudy, alarms, correct, create
+from samirage.lab.studies.doctor.study import SCALES, DoctorStudy, alarms, correct
 
 TINY = replace(SCALES["smoke"], images=100, steps=120, seeds=2)
 STATUSES = [status.value for status in Status]
@@ -177,6 +177,6 @@ def test_one_alarm_in_a_healthy_run_fails_the_claim(study):
 
 def test_settings_of_other_studies_are_refused():
     with pytest.raises(UserError, match="study doctor has losses and radii of its own: leave out --loss and --rho, or"):
-        create("smoke", {"loss": "cross-entropy", "rhos": (1.0,)}, None)
+        DoctorStudy.create("smoke", {"loss": "cross-entropy", "rhos": (1.0,)}, None)
     with pytest.raises(UserError, match="100000 images were asked for"):
-        create("smoke", {"images": 100_000}, None).prepare()
+        DoctorStudy.create("smoke", {"images": 100_000}, None).prepare()

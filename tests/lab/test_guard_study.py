@@ -8,7 +8,7 @@ import xarray as xr
 
 from samirage.errors import UserError
 from samirage.lab.results.claims import Verdict
-from samirage.lab.studies.guard import METHODS, SCALES, GuardStudy, create
+from samirage.lab.studies.guard import METHODS, SCALES, GuardStudy
 
 TINY = replace(SCALES["smoke"], images=60, steps=20, seeds=3, rhos=(10.0,), batch_sizes=(0,))
 
@@ -110,4 +110,4 @@ def test_each_claim_fails_where_the_runs_contradict_it(key, value, broken):
 
 def test_an_unknown_loss_is_a_sentence():
     with pytest.raises(UserError, match="unknown loss 'hinge': use one of softmax-squared, cross-entropy"):
-        create("smoke", {"loss": "hinge"}, None)
+        GuardStudy.create("smoke", {"loss": "hinge"}, None)

@@ -16,7 +16,7 @@ from samirage.lab.studies.points.perturb_and_return import PERTURBATIONS
 from samirage.lab.studies.points.portraits import portrait
 from samirage.lab.studies.points.proofs import ANALYTIC, Subject, analytic_subject, network_subject, prove_and_plant
 from samirage.lab.studies.points.small_networks import digit_network
-from samirage.lab.studies.points.study import SCALES, PointsStudy, create
+from samirage.lab.studies.points.study import SCALES, PointsStudy
 from samirage.landscape import DoubleWell, Quadratic
 from samirage.sam import Status
 
@@ -241,7 +241,7 @@ def test_claims_about_networks_follow_their_curves(study, back):
 
 def test_settings_of_other_studies_are_refused_and_every_scale_has_known_names():
     with pytest.raises(UserError, match="study points has losses and radii of its own: leave out --loss and --rho, or"):
-        create("smoke", {"loss": "cross-entropy", "rhos": (1.0,)}, None)
+        PointsStudy.create("smoke", {"loss": "cross-entropy", "rhos": (1.0,)}, None)
     for config in SCALES.values():
         assert set(config.functions) <= set(CLOSED_FORMS)
         assert set(config.proved) <= set(ANALYTIC)

@@ -7,7 +7,7 @@ import pytest
 
 from samirage.errors import UserError
 from samirage.lab.results.claims import Verdict
-from samirage.lab.studies.wells import METHODS, SCALES, WellsStudy, create
+from samirage.lab.studies.wells import METHODS, SCALES, WellsStudy
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,9 @@ def test_a_planted_failure_is_seen(study, results):
 
 
 def test_the_study_can_be_made_by_name():
-    assert create("laptop", {"seeds": 3, "threads": 1}, None).seeds == [0, 1, 2]
+    assert WellsStudy.create("laptop", {"seeds": 3, "threads": 1}, None).seeds == [0, 1, 2]
 
 
 def test_a_radius_of_ones_own_is_a_sentence():
     with pytest.raises(UserError, match="study wells has losses and radii of its own: leave out --rho"):
-        create("laptop", {"rhos": (3.0,)}, None)
+        WellsStudy.create("laptop", {"rhos": (3.0,)}, None)

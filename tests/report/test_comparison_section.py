@@ -7,17 +7,17 @@ import pytest
 import xarray as xr
 
 from samirage.errors import UserError
-from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, Measure, Reading
+from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, Measure, PlotSpec
 from samirage.lab.results.store import RunFolder
 from samirage.report.page import build_page
-from samirage.report.plots.comparison import axis_places, comparison_figure
-from samirage.report.plots.statuses import _LOOKS, statuses_figure
+from samirage.report.plots.comparison import axis_places, comparison_plot
+from samirage.report.plots.statuses import _LOOKS, statuses_plot
 from samirage.report.sections import build_section
 from samirage.report.sections.comparison import load, status_counts, tables
 from samirage.sam import Status
 
 STATUSES = [status.value for status in Status]
-READING = Reading(
+READING = PlotSpec(
     title="Steps and noise", question="Does it matter?", axis="Share of noise (%)", scale="linear",
     measures=(ACCURACY, HALLUCINATED), labels={"odd": "An odd method"}, findings=("It matters by 1 %.",),
 )  # fmt: skip
@@ -66,11 +66,11 @@ def test_tables_hold_means_errors_and_hallucinated_seeds(folder):
 
 def test_names_stay_in_the_order_of_the_cells(folder):
     panels = {"p": {"sam": dict.fromkeys(("b", "a", "c"), CELLS["a"])}}
-    assert axis_places(panels, Reading("t", "q?", "axis", "names", (ACCURACY,))) == ["b", "a", "c"]
+    assert axis_places(panels, PlotSpec("t", "q?", "axis", "names", (ACCURACY,))) == ["b", "a", "c"]
 
 
 def test_lines_errors_and_hollow_markers_are_those_of_the_cells(folder):
-    figure = comparison_figure(load(folder, "fresh"), READING, narrow=False)
+    figure = comparison_plot(load(folder, "fresh"), READING, narrow=False)
     axes = figure.axes[0]
     lines = {line.get_label(): line for line in axes.lines}
     assert lines["sam mean"].get_xdata().tolist() == [3.0, 20.0]
@@ -80,15 +80,15 @@ def test_lines_errors_and_hollow_markers_are_those_of_the_cells(folder):
     strokes = next(c for c in axes.collections if c.get_label() == "sam error")
     assert strokes.get_segments()[0][:, 1] == pytest.approx([0.0, 100.0])
     assert figure.axes[2].get_ylabel() == HALLUCINATED.label
-    narrow = comparison_figure(load(folder, "fresh"), READING, narrow=True)
+    narrow = comparison_plot(load(folder, "fresh"), READING, narrow=True)
     assert len(narrow.axes) == len(figure.axes) == 4
     assert narrow.get_figwidth() < figure.get_figwidth()
 
 
 def test_labels_of_a_log_axis_do_not_run_into_each_other():
-    reading = Reading("t", "q?", "axis", "log", (ACCURACY,))
+    reading = PlotSpec("t", "q?", "axis", "log", (ACCURACY,))
     line = dict.fromkeys((0.001, 0.05, 0.1, 10.0), CELLS["a"])
-    axes = comparison_figure({"p": {"sam": line}}, reading, narrow=False).axes[0]
+    axes = comparison_plot({"p": {"sam": line}}, reading, narrow=False).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0.001", "0.05", "", "10"]
 
 
@@ -96,7 +96,7 @@ def test_bars_are_the_shares_of_the_diagnoses(folder):
     counts = status_counts(load(folder, "fresh"), READING)
     assert counts["one"]["sam, 20"] == {"hallucinated minimizer": 1, "saddle trap": 1}
     assert counts["two"] == {"odd, 3": {"hallucinated plateau": 2}}
-    figure = statuses_figure(counts, columns=2)
+    figure = statuses_plot(counts, columns=2)
     widths = {bars.get_label(): [bar.get_width() for bar in bars] for bars in figure.axes[0].containers}
     assert widths["hallucinated minimizer"] == [50.0]  # where there are none, nothing is drawn
     assert sum(sum(w) for w in widths.values()) == pytest.approx(300.0)
@@ -134,6 +134,6 @@ def test_a_broken_reading_is_one_sentence(folder, broken):
 
 def test_a_reading_without_measures_is_refused():
     with pytest.raises(ValueError, match="a reading needs measures and scales of linear, log, names"):
-        Reading("t", "q?", "axis", "linear", ())
+        PlotSpec("t", "q?", "axis", "linear", ())
     with pytest.raises(ValueError, match="cubic"):
-        Reading("t", "q?", "axis", "linear", (Measure("m", "M", scale="cubic"),))
+        PlotSpec("t", "q?", "axis", "linear", (Measure("m", "M", scale="cubic"),))

@@ -12,8 +12,8 @@ from matplotlib.patches import Polygon, Rectangle
 from samirage.lab.results.store import RunFolder
 from samirage.report.diagnoses import Life, confusion, life, run_row
 from samirage.report.page import build_page
-from samirage.report.plots import confusion_figure, life_figure
-from samirage.report.plots.life import LOOKS
+from samirage.report.plots.confusion import confusion_plot
+from samirage.report.plots.life import LOOKS, life_plot
 from samirage.report.sections.doctor import SHOWN, headline
 
 STATUSES = tuple(LOOKS)
@@ -80,7 +80,7 @@ def test_the_confusion_counts_seeds_by_class_and_diagnosis():
 
 def test_the_matrix_draws_every_count_in_its_place_and_wrong_ones_apart():
     table = confusion(list(CELLS.values()))
-    (axes,) = confusion_figure({"Free figures": table}).axes
+    (axes,) = confusion_plot({"Free figures": table}).axes
     texts = {tuple(np.round(text.get_position()).astype(int)): text for text in axes.texts}
     drawn = {(x, y): int(text.get_text()) for (x, y), text in texts.items()}
     assert drawn == {(j, i): int(n) for (i, j), n in np.ndenumerate(table.counts) if n}
@@ -95,7 +95,7 @@ def test_the_matrix_draws_every_count_in_its_place_and_wrong_ones_apart():
 
 def test_panels_do_not_overlap_and_say_how_many_are_right():
     table = confusion(list(CELLS.values()))
-    figure = confusion_figure({"Free figures": table, "With extra passes": table})
+    figure = confusion_plot({"Free figures": table, "With extra passes": table})
     above, under = (axes.get_position() for axes in figure.axes)
     assert above.y0 > under.y1
     assert [text.get_text() for text in figure.texts] == [
@@ -107,7 +107,7 @@ def test_panels_do_not_overlap_and_say_how_many_are_right():
 def test_the_band_of_a_life_joins_windows_of_one_status():
     steps = np.arange(0, 100, 10)
     said = ("undecided", "progressing", "progressing", "saddle trap")
-    figure = life_figure([Life("one", steps, 1 / (1.0 + steps), np.array([24, 49, 74, 99]), said)])
+    figure = life_plot([Life("one", steps, 1 / (1.0 + steps), np.array([24, 49, 74, 99]), said)])
     loss, band = figure.axes
     spans = [patch for patch in band.patches if isinstance(patch, Polygon | Rectangle)]
     edges = [patch.get_extents().transformed(band.transData.inverted()).intervalx for patch in spans]
@@ -126,7 +126,7 @@ def test_losses_of_any_sign_are_drawn_and_panels_keep_their_own_scale():
         Life("large", steps, np.array([1e5, 1.0, 1e-3]), np.array([2]), ("progressing",)),
         Life("third", steps, np.array([1.0, 2.0, 3.0]), np.array([2]), ("progressing",)),
     ]
-    figure = life_figure(lives, columns=2)
+    figure = life_plot(lives, columns=2)
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert len(shown) == 6
     by_title = {axes.get_title(): axes for axes in shown if axes.get_title()}
@@ -143,7 +143,7 @@ def test_a_life_can_be_made_of_a_monitors_diagnoses():
     assert made.ends.tolist() == [9, 19]
     assert made.loss.tolist() == [2.0, 1.0]
     assert made.statuses == ("progressing", "saddle trap")
-    life_figure([made])
+    life_plot([made])
 
 
 def test_a_life_is_that_of_one_seed():

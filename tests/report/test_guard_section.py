@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from samirage.lab.methods import METHODS
 from samirage.lab.results.store import RunFolder
 from samirage.report.page import build_page
-from samirage.report.plots import remedies_figure
+from samirage.report.plots.remedies import remedies_plot
 from samirage.report.plots.style import PALETTE
 from samirage.report.sections import build_section
 from samirage.report.sections.guard import headline, load, table
@@ -58,7 +58,7 @@ def lines(axes, label) -> list[Line2D]:
 
 
 def test_the_figure_has_a_panel_per_setting_and_a_curve_per_method(folder):
-    figure = remedies_figure(load(folder, "guard"), chance=0.1, columns=2)
+    figure = remedies_plot(load(folder, "guard"), chance=0.1, columns=2)
     assert [axes.get_title() for axes in figure.axes] == ["cross-entropy, full batch", "cross-entropy, batch 128"]
     for axes in figure.axes:
         assert (axes.get_xscale(), axes.get_ylim()) == ("log", (0.0, 100.0))
@@ -78,9 +78,9 @@ def test_the_figure_has_a_panel_per_setting_and_a_curve_per_method(folder):
 
 def test_one_column_of_an_odd_number_of_panels_leaves_none_empty(folder):
     runs = load(folder, "guard")
-    assert all(axes.get_visible() for axes in remedies_figure(runs, chance=0.1, columns=1).axes)
+    assert all(axes.get_visible() for axes in remedies_plot(runs, chance=0.1, columns=1).axes)
     three = {**runs, ("tanh-squared", 0.0): runs["cross-entropy", 0.0]}
-    shown = [axes.get_visible() for axes in remedies_figure(three, chance=0.1, columns=2).axes]
+    shown = [axes.get_visible() for axes in remedies_plot(three, chance=0.1, columns=2).axes]
     assert shown == [True, True, True, False]
 
 

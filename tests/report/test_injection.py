@@ -8,7 +8,7 @@ import xarray as xr
 from synthetic_run import make_folder
 
 from samirage.lab.results.claims import Claim, Relation
-from samirage.lab.results.plot_spec import Measure, Reading
+from samirage.lab.results.plot_spec import Measure, PlotSpec
 from samirage.lab.results.store import RunFolder
 from samirage.report.page import build_page
 from samirage.report.scripts import own_script
@@ -76,7 +76,7 @@ def page(tmp_path_factory):
     folder.write_claims("fresh", [claim])
     measure = Measure("final_loss", text, scale="linear")
     labels = {text: text, "sam": text}
-    folder.write_reading("fresh", Reading(text, text, text, "names", (measure,), labels, (text,), text))
+    folder.write_reading("fresh", PlotSpec(text, text, text, "names", (measure,), labels, (text,), text))
     return build_page(folder).read_text(encoding="utf-8")
 
 

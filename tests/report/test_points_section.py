@@ -9,7 +9,8 @@ import xarray as xr
 
 from samirage.lab.results.store import RunFolder
 from samirage.report.page import build_page
-from samirage.report.plots import back_figure, portrait_figure
+from samirage.report.plots.back import back_plot
+from samirage.report.plots.portrait import portrait_plot
 from samirage.report.sections.points import gather, headline, proof_row
 
 STATUSES = ["stationary", "hallucinated plateau"]
@@ -61,7 +62,7 @@ def proof(name, parameters, *, proved=True, confirmed=True, planted=(False, Fals
     return xr.Dataset(data, coords, {"subject": name, "rho": 1.5, "size": 2.0, "statement": f"The box of <{name}>."})
 
 
-def knocked(*, back=((True, True, False),)):
+def perturbationed(*, back=((True, True, False),)):
     seeds, steps = len(back), 4
     ratio = np.ones((seeds, 3, steps)) * [1e-6, 1e-6, 1e-6, 1e-6]
     ratio[:, 1:] = [3.0, 0.1, 1e-4, 1e-5]
@@ -97,7 +98,7 @@ CELLS = {
     "proof-ring": proof("ring", 2),
     "proof-network-3x1": proof("network-3x1", 12),
     "proof-network-5x1": proof("network-5x1", 28, proved=False, confirmed=False),
-    "return-seed0": knocked(),
+    "return-seed0": perturbationed(),
 }
 
 
@@ -115,7 +116,7 @@ def labels(axes):
 
 
 def test_the_portrait_draws_the_point_what_it_sees_and_its_branch():
-    landscape, basin, branch = portrait_figure(portrait(), columns=3).axes
+    landscape, basin, branch = portrait_plot(portrait(), columns=3).axes
     drawn = {line.get_label(): line.get_xydata() for line in landscape.lines}
     np.testing.assert_array_equal(drawn["hallucinated"], [[0.5, -0.1]])
     np.testing.assert_array_equal(drawn["look"], [[0.5, -0.1], [-1.0, 0.0]])
@@ -134,7 +135,7 @@ def test_the_portrait_draws_the_point_what_it_sees_and_its_branch():
 
 
 def test_the_portrait_of_a_repeller_has_no_window_and_no_learning_rate():
-    figure = portrait_figure(portrait(attracts=False), columns=1)
+    figure = portrait_plot(portrait(attracts=False), columns=1)
     branch = figure.axes[2]
     assert not branch.patches
     assert labels(branch) == ["gradient", "shown"]
@@ -144,17 +145,17 @@ def test_the_portrait_of_a_repeller_has_no_window_and_no_learning_rate():
 
 
 def test_every_kind_of_perturbation_has_its_panels():
-    knocks = gather(CELLS)
-    assert [knock.title for knock in knocks][-1] == "Small networks, proved to attract"
-    assert knocks[-1].shift_ratio.shape == (1, 3)  # the network of which nothing is proved is left out
-    np.testing.assert_allclose(knocks[-1].distance[0], [0.01, 0.0005, 0.0])  # relative to ‖x‖ = 2
-    np.testing.assert_allclose(knocks[0].control[0], [0.0, 0.25, 0.5, 2.0])
-    figure = back_figure(knocks, columns=4, threshold=1e-5)
+    perturbations = gather(CELLS)
+    assert [perturbation.title for perturbation in perturbations][-1] == "Small networks, proved to attract"
+    assert perturbations[-1].shift_ratio.shape == (1, 3)  # the network of which nothing is proved is left out
+    np.testing.assert_allclose(perturbations[-1].distance[0], [0.01, 0.0005, 0.0])  # relative to ‖x‖ = 2
+    np.testing.assert_allclose(perturbations[0].control[0], [0.0, 0.25, 0.5, 2.0])
+    figure = back_plot(perturbations, columns=4, threshold=1e-5)
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert len(shown) == 8
     assert all(axes.get_yscale() == "log" for axes in shown)
     np.testing.assert_allclose(shown[1].lines[0].get_ydata(), [3.0, 0.1, 1e-4, 1e-5])
-    assert len(back_figure(knocks[:3], columns=2, threshold=1e-5).axes) == 8  # two of them hidden
+    assert len(back_plot(perturbations[:3], columns=2, threshold=1e-5).axes) == 8  # two of them hidden
 
 
 def test_the_headline_counts_what_the_cells_hold():

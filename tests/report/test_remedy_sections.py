@@ -7,8 +7,7 @@ from matplotlib.colors import to_hex
 
 from samirage.lab.results.store import RunFolder
 from samirage.report.page import build_page
-from samirage.report.plots import wells_figure
-from samirage.report.plots.wells import HALLUCINATED, TRUE
+from samirage.report.plots.wells import HALLUCINATED, TRUE, wells_plot
 from samirage.report.sections import alternatives, wells
 
 
@@ -28,7 +27,7 @@ def well(hit):
 
 
 def test_the_ends_are_drawn_in_the_colour_of_what_they_are():
-    figure = wells_figure({"sam": well([True, False, False]), "guard": well([False] * 3)}, columns=3)
+    figure = wells_plot({"sam": well([True, False, False]), "guard": well([False] * 3)}, columns=3)
     first, second, empty = figure.axes
     drawn = {line.get_label(): line for line in first.lines}
     assert drawn["hallucinated"].get_xydata().tolist() == [[0.5, 0.0]]

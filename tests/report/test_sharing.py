@@ -15,19 +15,19 @@ def drawing(*parts: str) -> str:
 
 
 def path(x: int, y: int, style: str = RED, rest: str = "", line: str = LINE) -> str:
-    return f'<path d="M{x} {y}{line}"{rest} style="{style}" />'
+    return f'<path d="m{x} {y}{line}"{rest} style="{style}" />'
 
 
 def restored(shared: Shared) -> str:
     """The page with looks and outlines written out again."""
     looks = dict(re.findall(r"\.(_\w+)\{([^}]*)\}", shared.css))
-    outlines = dict(re.findall(r'<path id="(\w+)" d="M0 0([^"]*)"/>', shared.sprite))
+    outlines = dict(re.findall(r'<path id="(\w+)" d="m0 0 ([^"]*)"/>', shared.sprite))
     html = re.sub(
         r'<g( clip-path="[^"]*")>(<use href="#\w+" x="[^"]*" y="[^"]*")([^>]*) /></g>', r"\2\1\3 />", shared.html
     )
     html = re.sub(
         r'<use href="#(\w+)" x="([^"]*)" y="([^"]*)"([^>]*?) />',
-        lambda m: f'<path d="M{m[2]} {m[3]}{outlines[m[1]]}"{m[4]} />' if m[1] in outlines else m[0],
+        lambda m: f'<path d="m{m[2]} {m[3]}{outlines[m[1]]}"{m[4]} />' if m[1] in outlines else m[0],
         html,
     )
     return re.sub(r' class="(_\w+)"', lambda m: f' style="{looks[m[1]]}"', html)

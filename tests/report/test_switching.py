@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from samirage.report.plots.style import figure_svg
+from samirage.report.plots.style import plot_svg
 from samirage.report.plots.switching import forget_names, name_drawn, switchable
 
 
@@ -25,7 +25,7 @@ def figure() -> Figure:
 
 
 def parts(figure: Figure, attribute: str) -> dict[str, list[ElementTree.Element]]:
-    root = ElementTree.fromstring(figure_svg(figure, prefix="p", label="words"))
+    root = ElementTree.fromstring(plot_svg(figure, prefix="p", label="words"))
     found: dict[str, list[ElementTree.Element]] = {}
     for element in root.iter():
         if attribute in element.attrib:
@@ -36,10 +36,12 @@ def parts(figure: Figure, attribute: str) -> dict[str, list[ElementTree.Element]
 def test_entries_of_the_legend_and_what_they_switch_have_one_name(figure: Figure) -> None:
     assert {name: len(found) for name, found in parts(figure, "data-series").items()} == {"sam": 2, "sam+guard": 1}
     legend = parts(figure, "data-legend")
-    assert {name: ["".join(part.itertext()) for part in found] for name, found in legend.items()} == {
-        "sam": ["", "SAM"],
-        "sam+guard": ["", "SAM with guard"],
+    assert {name: "".join(text for part in found for text in part.itertext()) for name, found in legend.items()} == {
+        "sam": "SAM",
+        "sam+guard": "SAM with guard",
     }
+    # The line of an entry is named too, not its text alone.
+    assert all(any(one.tag.endswith("path") for part in found for one in part.iter()) for found in legend.values())
 
 
 def test_each_marker_tells_its_own_value(figure: Figure) -> None:

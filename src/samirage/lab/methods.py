@@ -70,7 +70,7 @@ _VARIANTS: Final[Mapping[str, Method]] = {
     "asam": Method("ASAM", {"variant": {"variant": "asam"}}),
     "unnormalized": Method("Unnormalized SAM", {"variant": {"variant": "unnormalized"}}),
     "gsam": Method("GSAM", {"gsam": {}}),
-    "looksam": Method("LookSAM, every 5 steps", {"looksam": {"k": 5}}),
+    "looksam": Method("LookSAM, every 5 steps", {"looksam": {}}),
     "momentum": Method(f"SAM with momentum {_MOMENTUM}", {"momentum": {"momentum": _MOMENTUM}}),
 }
 

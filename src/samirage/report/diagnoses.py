@@ -1,4 +1,4 @@
-"""What study `doctor` has stored, as the figures and the table need it."""
+"""What study `doctor` has stored, as the plots and the table need it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ class Life:
             title: What to call it.
 
         Returns:
-            The life, for `samirage.report.plots.life_figure`.
+            The life, for `samirage.report.plots.life_plot`.
         """
         ends = np.array([one.last_step for one in diagnoses])
         loss = np.array([one.figures["loss"].value for one in diagnoses])

@@ -27,7 +27,7 @@ _TURNING: Final = ("unpack", "surfaces")  # only in pages that have surfaces
 
 
 def build_page(folder: RunFolder) -> Path:
-    """Write `report/index.html` into a run folder: figures, claims, tables, configuration, from stored cells only.
+    """Write `report/index.html` into a run folder: plots, claims, tables, configuration, from stored cells only.
 
     The file appears whole or not at all. It makes no request, so it opens from disk and can be sent by mail.
 

@@ -1,7 +1,7 @@
 """Stored cells, joined: all seeds of one method at one radius as one data set."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from samirage.errors import UserError
+from samirage.lab.results.constants import JUDGED_BY
 from samirage.lab.results.runs import join_blocks
 from samirage.lab.results.store import RunFolder
 
@@ -96,3 +97,21 @@ def _checked(cell: xr.Dataset, folder: RunFolder, study: str, name: str) -> xr.D
             f"delete it and run `samirage reproduce {study}` again on this folder"
         )
     return cell
+
+
+def judged_by(runs: Iterable[xr.Dataset], name: str) -> float:
+    """Return by which number runs were told to be at hallucinated points.
+
+    Args:
+        runs: Data sets with a variable `hallucinated`.
+        name: Which number, one of `samirage.lab.results.constants.JUDGED_BY`.
+
+    Returns:
+        What the first data set says that says it; where none does, as in results of version 0.1.0, today's value.
+
+    Example:
+        >>> judged_by([xr.Dataset({"hallucinated": ("seed", [True], {"end_fraction": 0.2})})], "end_fraction")
+        0.2
+    """
+    stored = (run["hallucinated"].attrs.get(name) for run in runs)
+    return float(next((value for value in stored if isinstance(value, _NUMBER)), JUDGED_BY[name]))

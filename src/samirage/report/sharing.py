@@ -18,7 +18,8 @@ _DRAWING = re.compile(r"<svg .*?</svg>", re.DOTALL)
 _STYLE = re.compile(r' style="([^"]*)"')
 _ID = re.compile(r' id="([^"]+)"')
 _DEFS = re.compile(r"(<defs>.*?</defs>)", re.DOTALL)
-_PATH = re.compile(r'<path d="M(-?[\d.]+) ?(-?[\d.]+)([^"M]*)"((?: [\w-]+="[^"]*")*) ?/>')
+_NUM = r"(-?(?:\d+\.?\d*|\.\d+))"
+_PATH = re.compile(rf'<path((?: [\w-]+="[^"]*")*?) d="m{_NUM} ?{_NUM}([^"M]*)"((?: [\w-]+="[^"]*")*) ?/>')
 _MARKER = re.compile(r'<defs><path id="([^"]+)" (d="[^"]*"(?: class="[^"]*")?) ?/></defs>')
 _CLIP = re.compile(r' clip-path="[^"]*"')
 
@@ -48,16 +49,16 @@ def share(html: Markup) -> Shared:
         The parts.
 
     Example:
-        >>> lines = [f'<path d="M{x} 1l3 3" style="fill:none;stroke:red" />' for x in (1, 2)]
+        >>> lines = [f'<path d="m{x} 1l3 3" style="fill:none;stroke:red" />' for x in (1, 2)]
         >>> shared = share(Markup(f'<svg viewBox="0 0 9 9">{"".join(lines)}</svg>'))
         >>> shared.html
-        Markup('<svg viewBox="0 0 9 9"><path d="M1 1l3 3" class="_a" /><path d="M2 1l3 3" class="_a" /></svg>')
+        Markup('<svg viewBox="0 0 9 9"><path d="m1 1l3 3" class="_a" /><path d="m2 1l3 3" class="_a" /></svg>')
         >>> shared.css
         Markup('._a{fill:none;stroke:red}')
     """
     drawings = [found[0] for found in _DRAWING.finditer(html)]
     looks = {look: f"_{name}" for look, name in _named(Counter(_all(_STYLE, drawings)))}
-    outlines = Counter(path[3] for drawing in drawings for part in _undefined(drawing) for path in _PATH.finditer(part))
+    outlines = Counter(path[4] for drawing in drawings for part in _undefined(drawing) for path in _PATH.finditer(part))
     common = Counter({d: n for d, n in outlines.items() if n > 1 and len(d) > _LONG})
     names = {outline: f"_{name}" for outline, name in _named(common)}
     ids = (f"_{short}" for short in _shorts() if f"_{short}" not in names.values())
@@ -81,7 +82,7 @@ def share(html: Markup) -> Shared:
 
     body = _DRAWING.sub(drawn, html)
     css = "".join(f".{name}{{{look}}}" for look, name in looks.items())
-    sprite = "".join(f'<path id="{name}" d="M0 0{outline}"/>' for outline, name in names.items())
+    sprite = "".join(f'<path id="{name}" d="m0 0 {outline}"/>' for outline, name in names.items())
     sprite += "".join(f'<path id="{name}" {look}/>' for look, name in markers.items())
     if sprite:
         sprite = f'<svg class="sprite" aria-hidden="true" width="0" height="0"><defs>{sprite}</defs></svg>'
@@ -103,7 +104,8 @@ def _named(counted: Counter[str]) -> list[tuple[str, str]]:
 
 
 def _referred(path: re.Match[str], names: dict[str, str]) -> str:
-    x, y, outline, rest = path.groups()
+    before, x, y, outline, after = path.groups()
+    rest = before + after
     if outline not in names or " transform=" in rest:
         return path[0]
     # A clip is in the coordinates of what it clips, which a reference moves: so it is that of a group around it.

@@ -1,19 +1,30 @@
-"""A matplotlib figure as one SVG element for an HTML page: small, in the page's colours, without outside references."""
+"""A matplotlib figure as one SVG element for an HTML page: small, in the page's colours, without outside references.
+
+matplotlib writes outlines in absolute coordinates with six decimals. They are rounded here, and scour writes them as
+steps. Of the page of the stored runs, BYTES
+"""
 
 import io
 import json
 import re
 from collections.abc import Mapping
+from itertools import cycle
 from xml.etree import ElementTree
 
+from markupsafe import escape
 from matplotlib.figure import Figure
-
-from samirage.report.svg_paths import compact_path
+from scour.scour import sanitizeOptions, scourString
 
 PAPER = ("#fdfdfb", "#15171a")  # background on light and on dark
 FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
 
-_SHORT = 100  # characters of a path that is worth joining to its neighbour
+_NUMBER = re.compile(r"-?[\d.]+")
+_OPTIONS = sanitizeOptions()
+_OPTIONS.digits = _OPTIONS.cdigits = 8  # outlines are rounded before, so that steps between them do not add up errors
+_OPTIONS.style_to_xml = _OPTIONS.simple_colors = _OPTIONS.renderer_workaround = False
+_OPTIONS.keep_defs = True  # scour knows references by `xlink:href` alone, not by `href`
+_OPTIONS.strip_xml_prolog = True
+_OPTIONS.newlines = False
 _SVG = "http://www.w3.org/2000/svg"  # a name, never fetched
 
 
@@ -24,7 +35,7 @@ def to_inline_svg(
 
     Args:
         figure: The figure.
-        prefix: Begins every id, so that several figures fit on one page.
+        prefix: Begins every id, so that several plots fit on one page.
         label: What a screen reader says.
         palette: Sentinel colour -> (name, colour on light, colour on dark). In the SVG it becomes `var(--name)`,
             which the page defines; the colour on light is the fallback.
@@ -38,23 +49,16 @@ def to_inline_svg(
     root = ElementTree.fromstring(buffer.getvalue())
     named = " ".join(v for e in root.iter() for name, v in e.attrib.items() if name != "d" and "#" in v)
     referenced = set(re.findall(r"#([\w-]+)", named))
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag.endswith("}metadata"):
-                parent.remove(child)
     for element in root.iter():
         element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
         _say(element)
         _rewrite_attributes(element, prefix, referenced, palette)
-    _drop_what_is_not_seen(root)
-    _unwrap(root)
-    _join_alike(root)
     if not standalone:  # the page says so once for all drawings
         for defs in [child for child in root if child.tag == "defs" and len(child) and child[0].tag == "style"]:
             root.remove(defs)
     width, height = root.attrib["viewBox"].split()[2:]
     size = {"width": f"{float(width) * 4 / 3:.0f}", "height": f"{float(height) * 4 / 3:.0f}"} if standalone else {}
-    root.attrib = {"xmlns": _SVG, "viewBox": root.attrib["viewBox"], **size, "role": "img", "aria-label": label}
+    root.attrib = {"xmlns": _SVG, "viewBox": root.attrib["viewBox"], **size}
     if standalone:
         style = ElementTree.Element("style")
         light = ";".join(f"--{name}:{light}" for name, light, _ in palette.values())
@@ -65,9 +69,10 @@ def to_inline_svg(
             f"@media (prefers-color-scheme:dark){{svg{{{dark};background:{PAPER[1]}}}}}"
         )
         root.insert(0, style)
-    text = re.sub(r">\s+<", "><", ElementTree.tostring(root, encoding="unicode"))
-    # What is written in a figure must not look like an attribute to those who rewrite attributes (`report.sharing`).
-    return re.sub(r">[^<]+<", lambda found: found[0].replace('"', "&quot;"), text)
+    text = scourString(ElementTree.tostring(root, encoding="unicode"), _OPTIONS).partition("<svg ")[2]
+    # What is written in a plot must not look like an attribute to those who rewrite attributes (`report.sharing`).
+    text = re.sub(r">[^<]+<", lambda found: found[0].replace('"', "&quot;"), text)
+    return f'<svg role="img" aria-label="{escape(label)}" {text}'
 
 
 def natural_width(svg: str) -> int:
@@ -97,8 +102,8 @@ def _rewrite_attributes(
             continue
         if name == "id":
             value = f"{prefix}-{value}"
-        elif name == "d":
-            attributes[name] = compact_path(value)  # in which there are no colours and no references
+        elif name == "d":  # in which there are no colours and no references
+            attributes[name] = _rounded(value)
             continue
         elif name in {"x", "y"} and element.tag in {"use", "text"}:
             value = f"{float(value):.1f}".removesuffix(".0")
@@ -106,7 +111,7 @@ def _rewrite_attributes(
             continue
         elif name == "style":
             if element.tag == "text":
-                value = re.sub(r"font: ([^;']*?)'[^;]*", r"font: \1var(--figure-font, sans-serif)", value)
+                value = value.replace("'DejaVu Sans', sans-serif", "var(--figure-font, sans-serif)")
             value = value.replace(": ", ":").replace("; ", ";")
         elif name == "href":
             value = value.replace("#", f"#{prefix}-")
@@ -132,49 +137,12 @@ def _say(element: ElementTree.Element) -> None:
         ElementTree.SubElement(marker, "title").text = text
 
 
-def _drop_what_is_not_seen(element: ElementTree.Element) -> None:
-    for child in list(element):
-        _drop_what_is_not_seen(child)
-        empty = child.tag in {"g", "defs"} and not len(child)
-        unseen = child.tag == "path" and (child.attrib.get("style") in {"fill:none", ""} or not child.attrib.get("d"))
-        if empty or unseen:
-            element.remove(child)
-
-
-def _join_alike(element: ElementTree.Element) -> None:
-    """Join neighbours that look alike and are short, as the strokes of error bars are, and drop repeated markers."""
-    kept: list[ElementTree.Element] = []
-    for child in list(element):
-        _join_alike(child)
-        before = kept[-1] if kept else None
-        if before is not None and child.tag == before.tag and not len(child) and not len(before):
-            if child.attrib == before.attrib:
-                if "opacity" not in child.attrib.get("style", "opacity"):
-                    continue
-            elif child.tag == "path" and _joinable(child) and _joinable(before) and _look(child) == _look(before):
-                before.attrib["d"] += child.attrib["d"]
-                before.attrib["joined"] = "yes"
-                continue
-        kept.append(child)
-    for child in kept:
-        child.attrib.pop("joined", None)
-    element[:] = kept
-
-
-def _joinable(path: ElementTree.Element) -> bool:
-    """Whether a path is short, and looks the same when it is a piece of another: where it covers nothing twice."""
-    short = path.attrib.get("joined") or len(path.attrib["d"]) < _SHORT
-    return bool(short) and "opacity" not in path.attrib.get("style", "opacity")
-
-
-def _look(path: ElementTree.Element) -> dict[str, str]:
-    return {name: value for name, value in path.attrib.items() if name not in {"d", "joined"}}
-
-
-def _unwrap(element: ElementTree.Element) -> None:
-    """Put what stands in groups that say nothing in their place."""
-    children: list[ElementTree.Element] = []
-    for child in list(element):
-        _unwrap(child)
-        children += list(child) if child.tag == "g" and not child.attrib else [child]
-    element[:] = children
+def _rounded(outline: str) -> str:
+    """Round an outline as seen from where it begins, so that equal shapes have equal texts: to 0.1, markers to 0.01."""
+    decimals = 2 if "C" in outline or "Q" in outline else 1
+    numbers = list(map(float, _NUMBER.findall(outline)))
+    start = cycle(numbers[:2])
+    written = iter(
+        [f"{round(o, decimals) + round(n - o, decimals):.{decimals}f}" for n, o in zip(numbers, start, strict=False)]
+    )
+    return _NUMBER.sub(lambda _: next(written), outline)

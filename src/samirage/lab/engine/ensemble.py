@@ -104,6 +104,11 @@ class Recipe:
         return self.rho * plan.factor > 0 and plan.due
 
     @property
+    def alternates(self) -> bool:
+        """Whether some of SAM's steps take one pass and others two, as those of LookSAM do."""
+        return any(variant_of(self.variant).passes(step) == 1 for step in range(self.steps))
+
+    @property
     def passes(self) -> int:
         """Gradient evaluations that are planned for one member.
 

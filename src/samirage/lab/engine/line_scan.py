@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from samirage.lab.engine.stacked import AbstractMembers
+from samirage.lab.results.constants import HALLUCINATED_GRAD_FRACTION, HALLUCINATED_SHIFT_RATIO
 from samirage.sam import is_at_hallucinated_point, norm, perturb, step_figures
 
 
@@ -52,7 +53,14 @@ class Rays:
 
         With this radius, the point would be taken for a hallucinated one; see `is_at_hallucinated_point`. Shape (S,).
         """
-        return self._nearest(is_at_hallucinated_point(self.shift_ratio, self.grad_norm, self.grad_norm))
+        found = is_at_hallucinated_point(
+            self.shift_ratio,
+            self.grad_norm,
+            self.grad_norm,
+            max_shift_ratio=HALLUCINATED_SHIFT_RATIO,
+            min_grad_fraction=HALLUCINATED_GRAD_FRACTION,
+        )
+        return self._nearest(found)
 
     def _nearest(self, found: Tensor) -> Tensor:
         far = torch.full_like(self.slope_ratio, torch.inf)

@@ -48,7 +48,7 @@ GRAD_NORM = Measure("final_grad_norm", "Gradient norm ‖g‖", scale="log")
 
 
 @dataclass(frozen=True)
-class Reading:
+class PlotSpec:
     """How to read the results of a comparison.
 
     Every cell of such a study has the attributes `panel`, `method` and `x`: its panel, its line, and its place on the
@@ -69,8 +69,8 @@ class Reading:
         ValueError: If a scale is unknown, or there is no measure.
 
     Example:
-        >>> reading = Reading("Batch", "Does noise help?", "Batch size", "log", (ACCURACY,))
-        >>> Reading.from_dict(reading.to_dict()) == reading
+        >>> reading = PlotSpec("Batch", "Does noise help?", "Batch size", "log", (ACCURACY,))
+        >>> PlotSpec.from_dict(reading.to_dict()) == reading
         True
     """
 

@@ -30,7 +30,7 @@ from samirage.lab.results.json_files import read_json, write_json
 from samirage.lab.results.names import file_name
 from samirage.lab.results.netcdf import read_dataset, write_dataset
 from samirage.lab.results.pack import pack, unpack
-from samirage.lab.results.plot_spec import Reading
+from samirage.lab.results.plot_spec import PlotSpec
 from samirage.lab.results.shared_folder import SharedFolder
 
 FORMAT: Final = 1
@@ -267,7 +267,7 @@ class RunFolder(SharedFolder):
             ) from None
         return records
 
-    def write_reading(self, study: str, reading: Reading | None) -> None:
+    def write_reading(self, study: str, reading: PlotSpec | None) -> None:
         """Store how to read the results of one study, replacing what was stored.
 
         Args:
@@ -277,7 +277,7 @@ class RunFolder(SharedFolder):
         if reading is not None:
             self.add("readings.json", study, reading.to_dict())
 
-    def reading(self, study: str) -> Reading | None:
+    def reading(self, study: str) -> PlotSpec | None:
         """Return how to read the results of one study; None if that is not stored.
 
         Args:
@@ -290,7 +290,7 @@ class RunFolder(SharedFolder):
         if study not in stored:
             return None
         try:
-            return Reading.from_dict(stored[study])
+            return PlotSpec.from_dict(stored[study])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self.place('readings.json')} cannot be used for study {study!r} ({error}); delete the file and run "

@@ -1,40 +1,39 @@
 """The studies, by name; each is loaded when it is asked for.
 
-To add one, write it on the protocol of `samirage.lab.studies.base`, and add a line here.
+To add one, write its class on the protocol of `samirage.lab.studies.base`, and add a line here.
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, get_type_hints
+from typing import TYPE_CHECKING, Any, Final
 
 from samirage.errors import UserError
 
 if TYPE_CHECKING:  # the list of studies is needed without waiting for torch
     from samirage.lab.studies.base import AbstractSeededStudy, AbstractStudy
 
-# Where the function is that makes a study of each name: scale, overrides of its settings, data folder → the study.
+# Where the class of each study is.
 _STUDIES: Final[Mapping[str, str]] = {
-    "mnist": "mnist:create",
-    "guard": "guard:create",
-    "alternatives": "alternatives:create",
-    "wells": "wells:create",
-    "doctor": "doctor.study:create",
-    "points": "points.study:create",
-    "toy": "toy:create",
-    "construction": "construction:create",
-    "network": "network:create",
-    "evidence": "evidence:EvidenceStudy.create",
-    "switch": "switch:SwitchStudy.create",
-    "decay": "decay:DecayStudy.create",
-    "noise": "noise:NoiseStudy.create",
-    "variants": "variants:VariantsStudy.create",
-    "batch": "batch:BatchStudy.create",
-    "arch": "arch:ArchStudy.create",
-    "prevalence": "prevalence:PrevalenceStudy.create",
-    "small-rho": "small_rho:SmallRhoStudy.create",
-    "cifar": "cifar:CifarStudy.create",
+    "mnist": "mnist:MnistStudy",
+    "guard": "guard:GuardStudy",
+    "alternatives": "alternatives:AlternativesStudy",
+    "wells": "wells:WellsStudy",
+    "doctor": "doctor.study:DoctorStudy",
+    "points": "points.study:PointsStudy",
+    "toy": "toy:ToyStudy",
+    "construction": "construction:ConstructionStudy",
+    "network": "network:NetworkStudy",
+    "evidence": "evidence:EvidenceStudy",
+    "switch": "switch:SwitchStudy",
+    "decay": "decay:DecayStudy",
+    "noise": "noise:NoiseStudy",
+    "variants": "variants:VariantsStudy",
+    "batch": "batch:BatchStudy",
+    "arch": "arch:ArchStudy",
+    "prevalence": "prevalence:PrevalenceStudy",
+    "small-rho": "small_rho:SmallRhoStudy",
+    "cifar": "cifar:CifarStudy",
 }
 STUDIES: Final = tuple(_STUDIES)
 
@@ -42,15 +41,8 @@ STUDIES: Final = tuple(_STUDIES)
 _NEEDS_DATA: Final = ("cifar",)
 
 
-def _maker(name: str) -> "Callable[[str, Mapping[str, Any], str | None], AbstractStudy]":
-    module, _, attribute = _STUDIES[name].partition(":")
-    make: Callable[[str, Mapping[str, Any], str | None], AbstractStudy]
-    make = attrgetter(attribute)(import_module(f"samirage.lab.studies.{module}"))
-    return make
-
-
 def study_type(name: str) -> "type[AbstractSeededStudy[Any]]":
-    """Return the class of a study, which can be made of a recorded configuration.
+    """Return the class of a study.
 
     Args:
         name: Its name.
@@ -64,8 +56,8 @@ def study_type(name: str) -> "type[AbstractSeededStudy[Any]]":
     """
     if name not in _STUDIES:
         raise UserError(f"unknown study {name!r}: the studies are {', '.join(_STUDIES)}")
-    make = _maker(name)
-    kind: type[AbstractSeededStudy[Any]] = getattr(make, "__self__", None) or get_type_hints(make)["return"]
+    module, _, attribute = _STUDIES[name].partition(":")
+    kind: type[AbstractSeededStudy[Any]] = getattr(import_module(f"samirage.lab.studies.{module}"), attribute)
     return kind
 
 
@@ -93,13 +85,11 @@ def create(
         ...
         samirage.errors.UserError: unknown study 'unknown': the studies are mnist, ...
     """
-    for name in names:
-        if name not in _STUDIES:
-            raise UserError(f"unknown study {name!r}: the studies are {', '.join(_STUDIES)}")
-    studies = []
-    for name in dict.fromkeys(names or _STUDIES):
+    kinds = {name: study_type(name) for name in names or _STUDIES}
+    studies: list[AbstractStudy] = []
+    for name, kind in kinds.items():
         try:
-            study = _maker(name)(scale, overrides, data_dir)
+            study = kind.create(scale, overrides, data_dir)
             study.prepare()
             studies.append(study)
         except UserError as error:

@@ -14,7 +14,7 @@ from samirage.lab.methods import METHODS as ALL_METHODS
 from samirage.lab.results.claims import SINGLE, Claim, Relation
 from samirage.lab.results.runs import join_blocks
 from samirage.lab.results.statistics import mean_estimate
-from samirage.lab.studies.guard import RUN, GuardConfig, GuardStudy, configured
+from samirage.lab.studies.guard import RUN, GuardConfig, GuardStudy
 from samirage.lab.tasks.mnist import LEARNING_RATES
 
 _SINGLE: Final = (
@@ -26,9 +26,36 @@ _REFERENCE: Final = "guard+switch"  # what the claims compare the others with
 _WIDE: Final = (3.0, 10.0, 30.0)  # radii at which SAM alone fails
 
 SCALES: Final[dict[str, GuardConfig]] = {
-    "smoke": GuardConfig("smoke", "mnist-mini", 100, 30, (10.0,), ("softmax-squared",), (0,), seeds=2),
-    "laptop": GuardConfig("laptop", "mnist-mini", 1000, 300, _WIDE, tuple(LEARNING_RATES), (0,), seeds=8),
-    "paper": GuardConfig("paper", "mnist", 60_000, 2000, _WIDE, tuple(LEARNING_RATES), (0, 128), seeds=16),
+    "smoke": GuardConfig(
+        scale="smoke",
+        data="mnist-mini",
+        images=100,
+        steps=30,
+        rhos=(10.0,),
+        losses=("softmax-squared",),
+        batch_sizes=(0,),
+        seeds=2,
+    ),
+    "laptop": GuardConfig(
+        scale="laptop",
+        data="mnist-mini",
+        images=1000,
+        steps=300,
+        rhos=_WIDE,
+        losses=tuple(LEARNING_RATES),
+        batch_sizes=(0,),
+        seeds=8,
+    ),
+    "paper": GuardConfig(
+        scale="paper",
+        data="mnist",
+        images=60_000,
+        steps=2000,
+        rhos=_WIDE,
+        losses=tuple(LEARNING_RATES),
+        batch_sizes=(0, 128),
+        seeds=16,
+    ),
 }
 
 
@@ -36,6 +63,7 @@ class AlternativesStudy(GuardStudy):
     """The study, for one configuration; see `GuardStudy`."""
 
     name: ClassVar[str] = "alternatives"
+    scales = SCALES
     methods: ClassVar[tuple[str, ...]] = METHODS
 
     def claims(self, results: Mapping[str, xr.Dataset], command: str) -> list[Claim]:
@@ -72,8 +100,3 @@ def _worst(runs: Mapping[tuple[Any, ...], xr.Dataset], method: str) -> xr.DataAr
     """Return the test accuracies of the method's setting with the lowest mean."""
     found = [run.final_test_accuracy for key, run in runs.items() if key[2] == method]
     return min(found, key=lambda values: float(values.mean())) if found else None
-
-
-def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> AlternativesStudy:
-    """Return the study at a scale; see `samirage.lab.studies.guard.create`."""
-    return AlternativesStudy(configured(SCALES, scale, overrides), data_dir)

@@ -8,8 +8,7 @@ import numpy as np
 
 from samirage.lab.engine.networks import NETWORKS
 from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
-from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, Reading
-from samirage.lab.studies.base import without_own
+from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, PlotSpec
 from samirage.lab.studies.comparison import AbstractComparison, Case, ComparisonConfig, Runs, accuracy, hits, pick
 from samirage.lab.tasks.mnist import LEARNING_RATES
 
@@ -31,11 +30,11 @@ class ArchStudy(AbstractComparison):
     """
 
     name: ClassVar[str] = "arch"
+    fixed = ("loss",)
 
     @classmethod
     def settings(cls, scale: str, overrides: Mapping[str, Any]) -> ComparisonConfig:
-        """Return the configuration of a scale; the losses are the study's own. See `AbstractComparison`."""
-        without_own(cls.name, overrides, ("loss",))
+        """Return the configuration of a scale, with half as many seeds; see `AbstractComparison`."""
         settings = super().settings(scale, overrides)
         return replace(settings, seeds=max(2, settings.seeds // 2))
 
@@ -54,7 +53,7 @@ class ArchStudy(AbstractComparison):
             for method in _METHODS
         ]  # fmt: skip
 
-    def reading_of(self, runs: Runs) -> Reading:
+    def reading_of(self, runs: Runs) -> PlotSpec:
         """Say how to read the results; see `AbstractComparison`."""
         findings = []
         for panel in dict.fromkeys(key[0] for key in runs):
@@ -64,7 +63,7 @@ class ArchStudy(AbstractComparison):
                 f"{panel}: SAM alone leaves seeds at hallucinated points with {', '.join(hit) or 'none'} of the "
                 f"{len(line)} kinds of network and loss."
             )
-        return Reading(
+        return PlotSpec(
             title="Other networks and losses",
             question="Is hallucination a matter of the paper's two-layer tanh network, or do other activations, "
             "widths, depths, losses, convolutions and attention show it too?",

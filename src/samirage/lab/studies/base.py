@@ -4,19 +4,19 @@ A cell is the unit that is computed, stored and resumed: one setting, for one bl
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from types import UnionType
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Generic, Self, TypeVar, get_args
 
 import torch
 import xarray as xr
 
 from samirage.errors import UserError
-from samirage.lab.engine.compute import usable_device
+from samirage.lab.engine.compute import default_threads, usable_device
 from samirage.lab.results.claims import Claim
-from samirage.lab.results.plot_spec import Reading
+from samirage.lab.results.config import StudyConfig
+from samirage.lab.results.plot_spec import PlotSpec
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class AbstractStudy(ABC):
             The claims with their measured values.
         """
 
-    def reading(self, results: Mapping[str, xr.Dataset]) -> Reading | None:
+    def reading(self, results: Mapping[str, xr.Dataset]) -> PlotSpec | None:
         """Say how the page is to show the results; None where the page has a section of its own for the study.
 
         Args:
@@ -130,70 +130,69 @@ def _made(kind: type[AbstractStudy], args: tuple[Any, ...], kwargs: tuple[tuple[
     return kind(*args, **dict(kwargs))
 
 
-def without_own(study: str, overrides: Mapping[str, Any], own: Sequence[str] = ("loss", "rhos")) -> None:
-    """Refuse settings that a study has of its own.
-
-    Args:
-        study: Name of the study.
-        overrides: What was given.
-        own: What it has of its own: `"loss"`, `"rhos"` or both.
-
-    Raises:
-        UserError: If any of these was given.
-    """
-    words = {"loss": ("losses", "--loss"), "rhos": ("radii", "--rho")}
-    foreign = [words[name][1] for name in own if name in overrides]
-    if foreign:
-        has = " and ".join(words[name][0] for name in own)
-        raise UserError(f"study {study} has {has} of its own: leave out {' and '.join(foreign)}, or name other studies")
-
-
-class Settings(Protocol):
-    """What the configuration of a study over consecutive seeds has, among others: a frozen dataclass."""
-
-    @property
-    def seeds(self) -> int:
-        """Number of seeds."""
-
-    @property
-    def first_seed(self) -> int:
-        """The first of them."""
-
-    @property
-    def device(self) -> str:
-        """Name of the device."""
-
-    @property
-    def threads(self) -> int:
-        """CPU threads."""
-
-
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=StudyConfig)
 
 
 class AbstractSeededStudy(AbstractStudy, Generic[S]):
     """A study over consecutive seeds, as its settings say.
 
     Args:
-        settings: The configuration, a frozen dataclass.
+        settings: The configuration.
+        data_dir: Folder of the data set, where it is not the one in the package; of no use to a study without data.
 
     Attributes:
         settings_type: The class of the settings: what a subclass puts in the brackets, as in
             `AbstractSeededStudy[MnistConfig]`.
+        scales: The configurations `"smoke"`, `"laptop"` and `"paper"`.
+        fixed: Settings of the command line that the study fixes itself: `"loss"`, `"rhos"` or both.
 
     Raises:
         UserError: If the device is unavailable.
     """
 
     settings_type: ClassVar[type[Any]]
+    scales: ClassVar[Mapping[str, Any]]
+    fixed: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Take down the class of the settings."""
         super().__init_subclass__(**kwargs)
         for base in cls.__dict__.get("__orig_bases__", ()):
             for argument in get_args(base):
-                if isinstance(argument, type) and is_dataclass(argument):
+                if isinstance(argument, type) and issubclass(argument, StudyConfig):
                     cls.settings_type = argument
+
+    @classmethod
+    def create(cls, scale: str, overrides: Mapping[str, Any], data_dir: str | None = None) -> Self:
+        """Return the study at a scale.
+
+        Args:
+            scale: `"smoke"`, `"laptop"` or `"paper"`.
+            overrides: Settings that differ from the scale's own, by name.
+            data_dir: Folder of the data set, where it is not the one in the package.
+
+        Raises:
+            UserError: If the study cannot be configured so.
+        """
+        words = {"loss": ("losses", "--loss"), "rhos": ("radii", "--rho")}
+        foreign = [words[name][1] for name in cls.fixed if name in overrides]
+        if foreign:
+            has = " and ".join(words[name][0] for name in cls.fixed)
+            raise UserError(
+                f"study {cls.name} has {has} of its own: leave out {' and '.join(foreign)}, or name other studies"
+            )
+        return cls(cls.settings(scale, overrides), data_dir)
+
+    @classmethod
+    def settings(cls, scale: str, overrides: Mapping[str, Any]) -> S:
+        """Return the configuration of a scale.
+
+        Args:
+            scale: `"smoke"`, `"laptop"` or `"paper"`.
+            overrides: Settings that differ from the scale's own, by name.
+        """
+        settings: S = replace(cls.scales[scale], **{"threads": default_threads(), **overrides})
+        return settings
 
     @classmethod
     def recorded(cls, config: Mapping[str, Any]) -> Self:
@@ -206,24 +205,16 @@ class AbstractSeededStudy(AbstractStudy, Generic[S]):
             ValueError: If a setting is missing or has the wrong type.
             UserError: If the study cannot be configured so.
         """
-        hints = get_type_hints(cls.settings_type)
-        values = {}
-        for setting in fields(cls.settings_type):
-            name = setting.name
-            if name not in config:
-                raise ValueError(f"the configuration of study {cls.name} lacks {name}")
-            values[name] = _typed(f"{name} in the configuration of study {cls.name}", config[name], hints[name])
-        return cls(cls.settings_type(**{**values, "device": "cpu"}))
+        return cls(replace(cls.settings_type.from_dict(config, cls.name), device="cpu"))
 
-    def __init__(self, settings: S) -> None:
-        self._settings = settings
+    def __init__(self, settings: S, data_dir: str | None = None) -> None:
+        self._settings, self._data_dir = settings, data_dir
         self._device = usable_device(settings.device)
 
     @property
     def config(self) -> dict[str, Any]:
         """The settings, as plain data for JSON."""
-        settings: dict[str, Any] = asdict(self._settings)  # type: ignore[call-overload]
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+        return self._settings.to_dict()
 
     @property
     def seeds(self) -> list[int]:
@@ -250,18 +241,3 @@ class AbstractSeededStudy(AbstractStudy, Generic[S]):
             The blocks.
         """
         return [self.seeds[i : i + size] for i in range(0, len(self.seeds), size)]
-
-
-def _typed(name: str, value: Any, hint: Any) -> Any:
-    """Return a value from JSON as the type that a setting has.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if get_origin(hint) is tuple and isinstance(value, list):
-        return tuple(_typed(name, one, get_args(hint)[0]) for one in value)
-    legal = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    if type(value) in legal or (float in legal and type(value) is int):
-        return value
-    wanted = " or ".join(getattr(one, "__name__", str(one)) for one in legal)
-    raise ValueError(f"{name} must be of type {wanted}; got {value!r}")

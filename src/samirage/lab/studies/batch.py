@@ -3,7 +3,7 @@
 from typing import ClassVar, Final
 
 from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
-from samirage.lab.results.plot_spec import ACCURACY, SHIFT_RATIO, Reading
+from samirage.lab.results.plot_spec import ACCURACY, SHIFT_RATIO, PlotSpec
 from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, accuracy, hits, pick
 
 _SIZES: Final = (32, 64, 128, 256)
@@ -30,14 +30,14 @@ class BatchStudy(AbstractComparison):
             for method in _METHODS
         ]
 
-    def reading_of(self, runs: Runs) -> Reading:
+    def reading_of(self, runs: Runs) -> PlotSpec:
         """Say how to read the results; see `AbstractComparison`."""
         findings = []
         for panel in dict.fromkeys(key[0] for key in runs):
             counts = {x: hits([run]) for x, run in pick(runs, panel, "sam").items()}
             told = ", ".join(f"{k} of {n} at batch {x:g}" for x, (k, n) in counts.items())
             findings.append(f"{panel}, networks trained with SAM alone that end at hallucinated points: {told}.")
-        return Reading(
+        return PlotSpec(
             title="Batch size",
             question="The paper's clearest collapse is with the full batch. Does the noise of minibatches shake SAM "
             "off hallucinated points, at the same number of steps?",

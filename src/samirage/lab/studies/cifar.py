@@ -9,12 +9,13 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from samirage.lab.results.claims import EXTREME, Claim, Relation, mean_claim, share_claim
-from samirage.lab.results.plot_spec import GRAD_NORM, HALLUCINATED, Measure, Reading
-from samirage.lab.studies.base import AbstractSeededStudy, Cell, without_own
+from samirage.lab.results.plot_spec import GRAD_NORM, HALLUCINATED, Measure, PlotSpec
+from samirage.lab.studies.base import AbstractSeededStudy, Cell
 from samirage.lab.studies.comparison import Runs, accuracy, best_of, hits, joined, pick
 from samirage.lab.tasks.cifar import (
     METHODS,
     PANEL,
+    SCALES,
     CifarConfig,
     attributes_of,
     network_of,
@@ -55,10 +56,8 @@ class CifarStudy(AbstractSeededStudy[CifarConfig]):
     """
 
     name: ClassVar[str] = "cifar"
-
-    def __init__(self, settings: CifarConfig, data_dir: str | None = None) -> None:
-        super().__init__(settings)
-        self._data_dir = data_dir
+    scales = SCALES
+    fixed = ("loss",)
 
     @cached_property
     def _pictures(self) -> Pictures:
@@ -69,19 +68,9 @@ class CifarStudy(AbstractSeededStudy[CifarConfig]):
         _ = self._pictures
 
     @classmethod
-    def create(cls, scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> "CifarStudy":
-        """Return the study at a scale.
-
-        Args:
-            scale: `"smoke"`, `"laptop"` or `"paper"`.
-            overrides: Settings that differ from the scale's own, by name.
-            data_dir: Folder of the data set, unless it is to be found or downloaded.
-
-        Raises:
-            UserError: If the study cannot be configured so.
-        """
-        without_own(cls.name, overrides, ("loss",))
-        return cls(settings(scale, overrides), data_dir)
+    def settings(cls, scale: str, overrides: Mapping[str, Any]) -> CifarConfig:
+        """Return the configuration of a scale, with what is fast on the device; see `AbstractSeededStudy`."""
+        return settings(scale, overrides)
 
     def cells(self) -> list[Cell]:
         """Return the plan: plain SGD, then every method at every radius, each seed for itself."""
@@ -109,14 +98,14 @@ class CifarStudy(AbstractSeededStudy[CifarConfig]):
         )
         return training.run(seed, advance).assign_attrs(attributes_of(self._settings, method, recipe))
 
-    def reading(self, results: Mapping[str, xr.Dataset]) -> Reading:
+    def reading(self, results: Mapping[str, xr.Dataset]) -> PlotSpec:
         """Say how to read the results; see `AbstractStudy`."""
         runs, config = joined(results), self._settings
         about = (
             "artificial images" if config.data == "synthetic" else
             f"{config.images:,} images of {config.classes} classes, {config.size}×{config.size} pixels"
         )  # fmt: skip
-        return Reading(
+        return PlotSpec(
             title="Images and stochastic gradients",
             question="Figure 5 of the paper: how do SAM alone and the switch from plain steps to SAM depend on the "
             "radius when a residual network learns CIFAR-100 from minibatches, and what do a guard and a decaying "

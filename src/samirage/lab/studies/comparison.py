@@ -19,7 +19,8 @@ from samirage.lab.engine.ensemble import Recipe
 from samirage.lab.engine.networks import NETWORKS
 from samirage.lab.engine.recipe import recipe_parts
 from samirage.lab.results.claims import Claim
-from samirage.lab.results.plot_spec import Reading
+from samirage.lab.results.config import StudyConfig
+from samirage.lab.results.plot_spec import PlotSpec
 from samirage.lab.results.runs import join_blocks
 from samirage.lab.studies.base import AbstractSeededStudy, Cell
 from samirage.lab.tasks.mnist import LEARNING_RATES, Digits
@@ -30,12 +31,11 @@ Runs = Mapping[tuple[str, str, str | float], xr.Dataset]
 _RECORDED_POINTS: Final = 20  # most points of a stored curve: there are hundreds of cells
 
 
-@dataclass(frozen=True)
-class ComparisonConfig:
-    """All that decides the numbers of a comparison, but for its cases.
+@dataclass(frozen=True, kw_only=True)
+class ComparisonConfig(StudyConfig):
+    """What decides the numbers of a comparison besides what every study has, and but for its cases.
 
     Attributes:
-        scale: Preset that the values started from.
         data: Name of the data set.
         images: Training images used; the first so many.
         steps: Gradient steps.
@@ -45,11 +45,8 @@ class ComparisonConfig:
         hidden: Width of the hidden layer.
         first_seed: The first seed; the others follow.
         block: Most seeds in one cell.
-        device: Where to compute.
-        threads: CPU threads.
     """
 
-    scale: str
     data: str
     images: int
     steps: int
@@ -59,8 +56,6 @@ class ComparisonConfig:
     hidden: int = 32
     first_seed: int = 0
     block: int = 80
-    device: str = "cpu"
-    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -113,7 +108,7 @@ class AbstractComparison(AbstractSeededStudy[ComparisonConfig]):
     def __init__(self, settings: ComparisonConfig, data_dir: str | None = None) -> None:
         if settings.loss not in LEARNING_RATES:
             raise UserError(f"unknown loss {settings.loss!r}: use one of {', '.join(LEARNING_RATES)}")
-        super().__init__(settings)
+        super().__init__(settings, data_dir)
 
         @cache
         def digits(noise: float, network: str) -> Digits:
@@ -131,20 +126,6 @@ class AbstractComparison(AbstractSeededStudy[ComparisonConfig]):
         self._cases = {case.name: case for case in self.cases()}
 
     @classmethod
-    def create(cls, scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> "AbstractComparison":
-        """Return the study at a scale.
-
-        Args:
-            scale: `"smoke"`, `"laptop"` or `"paper"`.
-            overrides: Settings that differ from the scale's own, by name.
-            data_dir: Folder of the data set, where it is not the one in the package.
-
-        Raises:
-            UserError: If the study cannot be configured so.
-        """
-        return cls(cls.settings(scale, overrides), data_dir)
-
-    @classmethod
     def settings(cls, scale: str, overrides: Mapping[str, Any]) -> ComparisonConfig:
         """Return the configuration of a scale.
 
@@ -154,9 +135,9 @@ class AbstractComparison(AbstractSeededStudy[ComparisonConfig]):
         """
         rhos = cls.default_rhos
         settings = {
-            "smoke": ComparisonConfig("smoke", "mnist-mini", images=100, steps=40, seeds=2, rhos=rhos[-1:]),
-            "laptop": ComparisonConfig("laptop", "mnist-mini", images=500, steps=300, seeds=8, rhos=rhos),
-            "paper": ComparisonConfig("paper", "mnist", images=60_000, steps=2000, seeds=80, rhos=rhos),
+            "smoke": ComparisonConfig(scale="smoke", data="mnist-mini", images=100, steps=40, seeds=2, rhos=rhos[-1:]),
+            "laptop": ComparisonConfig(scale="laptop", data="mnist-mini", images=500, steps=300, seeds=8, rhos=rhos),
+            "paper": ComparisonConfig(scale="paper", data="mnist", images=60_000, steps=2000, seeds=80, rhos=rhos),
         }[scale]
         return replace(settings, **{"threads": default_threads(), **overrides})
 
@@ -175,7 +156,7 @@ class AbstractComparison(AbstractSeededStudy[ComparisonConfig]):
         """Return all that is compared, in the order in which it is to be computed."""
 
     @abstractmethod
-    def reading_of(self, runs: Runs) -> Reading:
+    def reading_of(self, runs: Runs) -> PlotSpec:
         """Say how to read the results.
 
         Args:
@@ -273,7 +254,7 @@ class AbstractComparison(AbstractSeededStudy[ComparisonConfig]):
         """Hold the results against what was expected; see `AbstractStudy`."""
         return self.claims_of(joined(results), command)
 
-    def reading(self, results: Mapping[str, xr.Dataset]) -> Reading:
+    def reading(self, results: Mapping[str, xr.Dataset]) -> PlotSpec:
         """Say how to read the results; see `AbstractStudy`."""
         return self.reading_of(joined(results))
 

@@ -7,7 +7,7 @@ the construction itself and, as a check that knows nothing of it, among the grid
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -15,9 +15,9 @@ import torch
 import xarray as xr
 
 from samirage.errors import require
-from samirage.lab.engine.compute import default_threads
 from samirage.lab.results.claims import EXTREME, Claim, Relation
-from samirage.lab.studies.base import AbstractSeededStudy, Cell, without_own
+from samirage.lab.results.config import StudyConfig
+from samirage.lab.studies.base import AbstractSeededStudy, Cell
 from samirage.lab.studies.toy import minimizers
 from samirage.landscape import AbstractFunction, BumpOnBowl, Mark, Moat, plane, scan
 from samirage.points import certify
@@ -32,31 +32,23 @@ _FUNCTIONS: Final[dict[str, tuple[Callable[[], AbstractFunction], float, tuple[t
 }
 
 
-@dataclass(frozen=True)
-class ConstructionConfig:
-    """All that decides the numbers of this study.
+@dataclass(frozen=True, kw_only=True)
+class ConstructionConfig(StudyConfig):
+    """What decides the numbers of this study, besides what every study has.
 
     Attributes:
-        scale: Preset that the values started from.
         grid: Grid points along each axis.
         seeds: Number of seeds; the search for the farthest point draws its rays from the first.
-        first_seed: The first seed.
-        device: Where to compute.
-        threads: CPU threads.
     """
 
-    scale: str
     grid: int
     seeds: int = 1
-    first_seed: int = 0
-    device: str = "cpu"
-    threads: int = 1
 
 
 SCALES: Final = {
-    "smoke": ConstructionConfig("smoke", grid=61),
-    "laptop": ConstructionConfig("laptop", grid=121),
-    "paper": ConstructionConfig("paper", grid=601),
+    "smoke": ConstructionConfig(scale="smoke", grid=61),
+    "laptop": ConstructionConfig(scale="laptop", grid=121),
+    "paper": ConstructionConfig(scale="paper", grid=601),
 }
 
 
@@ -72,6 +64,8 @@ class ConstructionStudy(AbstractSeededStudy[ConstructionConfig]):
     """
 
     name: ClassVar[str] = "construction"
+    scales = SCALES
+    fixed = ("loss", "rhos")
 
     def cells(self) -> list[Cell]:
         """Return the plan: one cell for each function."""
@@ -180,15 +174,3 @@ def component(
     mask = labels == labels[row, column]
     distance = np.hypot(results["first"].values[None, :] - target[0], results["second"].values[:, None] - target[1])
     return mask, float(distance[mask].max())
-
-
-def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> ConstructionStudy:
-    """Return the study at a scale.
-
-    Args:
-        scale: One of `SCALES`.
-        overrides: Settings that differ from the scale's own, by name.
-        data_dir: Not used: there are no data.
-    """
-    without_own("construction", overrides)
-    return ConstructionStudy(replace(SCALES[scale], **{"threads": default_threads(), **overrides}))

@@ -4,7 +4,7 @@ from typing import ClassVar, Final
 
 from samirage.lab.methods import labels_of
 from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
-from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, Reading
+from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, PlotSpec
 from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, accuracy, pick, worst_of, worst_told
 
 # In this study the methods differ in how the radius varies, so the others are labelled by that too.
@@ -47,10 +47,10 @@ class DecayStudy(AbstractComparison):
             )
         ]
 
-    def reading_of(self, runs: Runs) -> Reading:
+    def reading_of(self, runs: Runs) -> PlotSpec:
         """Say how to read the results; see `AbstractComparison`."""
         findings = [worst_told(runs, panel, _LABELS) for panel in dict.fromkeys(key[0] for key in runs)]
-        return Reading(
+        return PlotSpec(
             title="A radius that decays, and one that is guarded",
             question="Does it help to let the radius fall during the training, by which curve, and what does a guard "
             "add?",

@@ -7,7 +7,7 @@ other two.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Final
 
@@ -15,11 +15,12 @@ import numpy as np
 import xarray as xr
 
 from samirage.errors import UserError
-from samirage.lab.engine.compute import default_threads
 from samirage.lab.engine.ensemble import Recipe
 from samirage.lab.engine.recipe import recipe_parts
 from samirage.lab.methods import RECOMMENDED, method_named
 from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
+from samirage.lab.results.config import StudyConfig
+from samirage.lab.results.constants import SMALL_RHO, SWITCH_FRACTION
 from samirage.lab.results.runs import join_blocks, rejected_share
 from samirage.lab.results.statistics import mean_estimate
 from samirage.lab.studies.base import AbstractSeededStudy, Cell
@@ -29,17 +30,15 @@ from samirage.sam import Guard
 METHODS: Final = ("sgd", "sam", "switch", "decay", "guard", "guard+switch", "guard+decay", "guard+switch+decay")
 _UNGUARDED: Final = ("sam", "switch", "decay")
 _RECORDED_POINTS: Final = 20  # most points of a stored curve: there are hundreds of cells
-_PRACTICAL_RHO: Final = 0.3
 RUN: Final = ("loss_name", "batch_size", "method", "rho")  # what distinguishes a run
 _FULL_BATCH: Final = 0  # the batch size that stands for all examples, since JSON and NetCDF have no None
 
 
-@dataclass(frozen=True)
-class GuardConfig:
-    """All that decides the numbers of this study.
+@dataclass(frozen=True, kw_only=True)
+class GuardConfig(StudyConfig):
+    """What decides the numbers of this study, besides what every study has.
 
     Attributes:
-        scale: Preset that the values started from.
         data: Name of the data set.
         images: Training images used; the first so many.
         steps: Gradient steps.
@@ -52,11 +51,8 @@ class GuardConfig:
         kappa: The guard's smallest agreement.
         first_seed: The first seed; the others follow.
         block: Most seeds in one cell.
-        device: Where to compute.
-        threads: CPU threads.
     """
 
-    scale: str
     data: str
     images: int
     steps: int
@@ -65,21 +61,46 @@ class GuardConfig:
     batch_sizes: tuple[int, ...]
     seeds: int
     hidden: int = 32
-    switch_fraction: float = 0.1
+    switch_fraction: float = SWITCH_FRACTION
     kappa: float = Guard().kappa
     first_seed: int = 0
     block: int = 80
-    device: str = "cpu"
-    threads: int = 1
 
 
 _ALL_RHOS: Final = (0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 _ALL_LOSSES: Final = tuple(LEARNING_RATES)
 
 SCALES: Final[dict[str, GuardConfig]] = {
-    "smoke": GuardConfig("smoke", "mnist-mini", 200, 60, (0.1, 10.0), ("softmax-squared",), (_FULL_BATCH, 64), seeds=4),
-    "laptop": GuardConfig("laptop", "mnist-mini", 1000, 300, _ALL_RHOS, _ALL_LOSSES, (_FULL_BATCH, 128), seeds=16),
-    "paper": GuardConfig("paper", "mnist", 60_000, 2000, _ALL_RHOS, _ALL_LOSSES, (_FULL_BATCH, 128), seeds=80),
+    "smoke": GuardConfig(
+        scale="smoke",
+        data="mnist-mini",
+        images=200,
+        steps=60,
+        rhos=(0.1, 10.0),
+        losses=("softmax-squared",),
+        batch_sizes=(_FULL_BATCH, 64),
+        seeds=4,
+    ),
+    "laptop": GuardConfig(
+        scale="laptop",
+        data="mnist-mini",
+        images=1000,
+        steps=300,
+        rhos=_ALL_RHOS,
+        losses=_ALL_LOSSES,
+        batch_sizes=(_FULL_BATCH, 128),
+        seeds=16,
+    ),
+    "paper": GuardConfig(
+        scale="paper",
+        data="mnist",
+        images=60_000,
+        steps=2000,
+        rhos=_ALL_RHOS,
+        losses=_ALL_LOSSES,
+        batch_sizes=(_FULL_BATCH, 128),
+        seeds=80,
+    ),
 }
 
 
@@ -99,14 +120,22 @@ class GuardStudy(AbstractSeededStudy[GuardConfig]):
     """
 
     name: ClassVar[str] = "guard"
+    scales = SCALES
     methods: ClassVar[tuple[str, ...]] = METHODS
+
+    @classmethod
+    def settings(cls, scale: str, overrides: Mapping[str, Any]) -> GuardConfig:
+        """Return the configuration of a scale; a single `loss` replaces the losses. See `AbstractSeededStudy`."""
+        given = dict(overrides)
+        if "loss" in given:
+            given["losses"] = (given.pop("loss"),)
+        return super().settings(scale, given)
 
     def __init__(self, settings: GuardConfig, data_dir: str | None = None) -> None:
         for loss in settings.losses:
             if loss not in LEARNING_RATES:
                 raise UserError(f"unknown loss {loss!r}: use one of {', '.join(LEARNING_RATES)}")
-        super().__init__(settings)
-        self._data_dir = data_dir
+        super().__init__(settings, data_dir)
 
     @cached_property
     def _digits(self) -> Digits:
@@ -226,53 +255,25 @@ def _claims_of(where: str, accuracy: Mapping[tuple[str, float], xr.DataArray], c
     )
     for other in _UNGUARDED:
         margins = {
-            rho: ours[rho] - accuracy[other, rho] for rho in ours if rho > _PRACTICAL_RHO and (other, rho) in accuracy
+            rho: ours[rho] - accuracy[other, rho] for rho in ours if rho > SMALL_RHO and (other, rho) in accuracy
         }
         if margins:
             rho, margin = min(margins.items(), key=lambda item: float(item[1].mean()))
             add(
-                f"at every radius above {_PRACTICAL_RHO:g}, {RECOMMENDED} is not below {other} in mean test accuracy "
+                f"at every radius above {SMALL_RHO:g}, {RECOMMENDED} is not below {other} in mean test accuracy "
                 f"(least margin, at {rho:g})",
                 0.0,
                 margin,
             )
-    small = {rho: ours[rho] - alone[rho] for rho in ours if rho <= _PRACTICAL_RHO and rho in alone}
+    small = {rho: ours[rho] - alone[rho] for rho in ours if rho <= SMALL_RHO and rho in alone}
     if small:
         errors = {rho: 2 * mean_estimate(margin).standard_error for rho, margin in small.items()}
         rho, margin = min(small.items(), key=lambda item: float(item[1].mean()) + errors[item[0]])
         add(
-            f"at radii up to {_PRACTICAL_RHO:g}, {RECOMMENDED} is not below SAM by more than two standard errors "
+            f"at radii up to {SMALL_RHO:g}, {RECOMMENDED} is not below SAM by more than two standard errors "
             f"(least margin, at {rho:g})",
             0.0,
             margin,
             tolerance=errors[rho] if math.isfinite(errors[rho]) else 0.0,
         )
     return claims
-
-
-def configured(scales: Mapping[str, GuardConfig], scale: str, overrides: Mapping[str, Any]) -> GuardConfig:
-    """Return the configuration of a scale, with the settings that differ.
-
-    Args:
-        scales: The scales of the study, by name.
-        scale: One of them.
-        overrides: Settings that differ from the scale's own, by name; a single `loss` replaces the losses.
-    """
-    given = dict(overrides)
-    if "loss" in given:
-        given["losses"] = (given.pop("loss"),)
-    return replace(scales[scale], **{"threads": default_threads(), **given})
-
-
-def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> GuardStudy:
-    """Return the study at a scale.
-
-    Args:
-        scale: One of `SCALES`.
-        overrides: Settings that differ from the scale's own, by name; a single `loss` replaces the losses.
-        data_dir: Folder of the data set, where it is not the one in the package.
-
-    Raises:
-        UserError: If the study cannot be configured so.
-    """
-    return GuardStudy(configured(SCALES, scale, overrides), data_dir)

@@ -14,11 +14,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from samirage.errors import UserError
-from samirage.lab.engine.compute import default_threads
 from samirage.lab.engine.ensemble import Recipe
 from samirage.lab.engine.models import LOSSES
 from samirage.lab.engine.recipe import recipe_parts
 from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
+from samirage.lab.results.config import StudyConfig
+from samirage.lab.results.constants import COLLAPSED_ACCURACY, SWITCH_FRACTION, USUAL_RHO
 from samirage.lab.results.runs import join_blocks
 from samirage.lab.results.statistics import mean_estimate
 from samirage.lab.studies.base import AbstractSeededStudy, Cell
@@ -27,17 +28,17 @@ from samirage.lab.tasks.mnist import LEARNING_RATES, Digits
 Method = Literal["sgd", "sam", "switch"]
 
 _RECORDED_POINTS: Final = 300  # most points of a stored curve
-_PRACTICAL_RHO: Final = 0.5  # about the largest radius that people train with
 _MIDDLE_RHO: Final = 3.0  # where SAM alone has collapsed, and switching still learns
 _LARGE_RHO: Final = 10.0  # where all of SAM's runs freeze
+_FROZEN_SHIFT_RATIO: Final = 0.01  # of the first claim, which is stricter than `hallucinated`
+_FROZEN_GRAD_NORM: Final = 0.1
 
 
-@dataclass(frozen=True)
-class MnistConfig:
-    """All that decides the numbers of this study.
+@dataclass(frozen=True, kw_only=True)
+class MnistConfig(StudyConfig):
+    """What decides the numbers of this study, besides what every study has.
 
     Attributes:
-        scale: Preset that the values started from.
         data: Name of the data set.
         images: Training images used; the first so many.
         hidden: Width of the hidden layer.
@@ -50,11 +51,8 @@ class MnistConfig:
         seeds: Number of seeds.
         first_seed: The first of them; the others follow.
         block: Most seeds in one cell.
-        device: Where to compute.
-        threads: CPU threads.
     """
 
-    scale: str
     data: str
     images: int
     steps: int
@@ -63,19 +61,19 @@ class MnistConfig:
     hidden: int = 32
     loss: str = "softmax-squared"
     lr: float | None = None
-    switch_fraction: float = 0.1
+    switch_fraction: float = SWITCH_FRACTION
     batch_size: int | None = None
     first_seed: int = 0
     block: int = 80
-    device: str = "cpu"
-    threads: int = 1
 
 
 SCALES: Final[dict[str, MnistConfig]] = {
-    "smoke": MnistConfig("smoke", "mnist-mini", images=200, steps=60, rhos=(0.1, 10.0), seeds=4),
-    "laptop": MnistConfig("laptop", "mnist-mini", images=1000, steps=600, rhos=(0.05, 0.2, 0.5, 1, 3, 10), seeds=16),
+    "smoke": MnistConfig(scale="smoke", data="mnist-mini", images=200, steps=60, rhos=(0.1, 10.0), seeds=4),
+    "laptop": MnistConfig(
+        scale="laptop", data="mnist-mini", images=1000, steps=600, rhos=(0.05, 0.2, 0.5, 1, 3, 10), seeds=16
+    ),
     "paper": MnistConfig(
-        "paper", "mnist", images=60_000, steps=2000, rhos=(0.05, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10), seeds=80
+        scale="paper", data="mnist", images=60_000, steps=2000, rhos=(0.05, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10), seeds=80
     ),
 }
 
@@ -96,14 +94,14 @@ class MnistStudy(AbstractSeededStudy[MnistConfig]):
     """
 
     name: ClassVar[str] = "mnist"
+    scales = SCALES
 
     def __init__(self, settings: MnistConfig, data_dir: str | None = None) -> None:
         if settings.loss not in LOSSES:
             raise UserError(f"unknown loss {settings.loss!r}: use one of {', '.join(LOSSES)}")
         lr = LEARNING_RATES[settings.loss] if settings.lr is None else settings.lr
-        super().__init__(replace(settings, lr=lr))
+        super().__init__(replace(settings, lr=lr), data_dir)
         self._recipe = Recipe(steps=settings.steps, lr=lr, batch_size=settings.batch_size)
-        self._data_dir = data_dir
 
     @cached_property
     def _digits(self) -> Digits:
@@ -163,7 +161,8 @@ class MnistStudy(AbstractSeededStudy[MnistConfig]):
             claims.append(
                 share_claim(
                     f"With SAM alone at rho = {_LARGE_RHO:g}, at least nine runs in ten end where the shifted gradient "
-                    "vanishes (shift ratio < 0.01) though the gradient does not (norm > 0.1), with test accuracy < 0.2",
+                    f"vanishes (shift ratio < {_FROZEN_SHIFT_RATIO:g}) though the gradient does not (norm > "
+                    f"{_FROZEN_GRAD_NORM:g}), with test accuracy < {COLLAPSED_ACCURACY:g}",
                     Relation.AT_LEAST, 0.9, _collapsed(runs["sam", _LARGE_RHO]), command,
                     source="Figure 4, in kind; thresholds ours",
                 )
@@ -187,11 +186,11 @@ class MnistStudy(AbstractSeededStudy[MnistConfig]):
                     source="Figure 4, in kind; threshold ours",
                 )
             )  # fmt: skip
-        practical = [run for (method, rho), run in runs.items() if method == "sam" and rho <= _PRACTICAL_RHO]
+        practical = [run for (method, rho), run in runs.items() if method == "sam" and rho <= USUAL_RHO]
         if practical:
             claims.append(
                 share_claim(
-                    f"At practical radii (rho ≤ {_PRACTICAL_RHO:g}), no run with SAM alone ends at a hallucinated "
+                    f"At practical radii (rho ≤ {USUAL_RHO:g}), no run with SAM alone ends at a hallucinated "
                     "point",
                     Relation.AT_MOST, 0.0, np.concatenate([run.hallucinated.values for run in practical]), command,
                 )
@@ -201,7 +200,9 @@ class MnistStudy(AbstractSeededStudy[MnistConfig]):
 
 def _collapsed(run: xr.Dataset) -> NDArray[np.bool_]:
     flags: NDArray[np.bool_] = (
-        (run.final_shift_ratio < 0.01) & (run.final_grad_norm > 0.1) & (run.final_test_accuracy < 0.2)
+        (run.final_shift_ratio < _FROZEN_SHIFT_RATIO)
+        & (run.final_grad_norm > _FROZEN_GRAD_NORM)
+        & (run.final_test_accuracy < COLLAPSED_ACCURACY)
     ).values
     return flags
 
@@ -210,17 +211,3 @@ def _gain(run: xr.Dataset, other: xr.Dataset) -> xr.DataArray:
     """Differences in final test accuracy: paired by seed, since both start from the same networks."""
     gain: xr.DataArray = run.final_test_accuracy - other.final_test_accuracy
     return gain
-
-
-def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> MnistStudy:
-    """Return the study at a scale.
-
-    Args:
-        scale: One of `SCALES`.
-        overrides: Settings that differ from the scale's own, by name.
-        data_dir: Folder of the data set, where it is not the one in the package.
-
-    Raises:
-        UserError: If the study cannot be configured so.
-    """
-    return MnistStudy(replace(SCALES[scale], **{"threads": default_threads(), **overrides}), data_dir)

@@ -11,7 +11,7 @@ decay leaves them out. Along them the hallucinated points form a set, as in the 
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Final, cast
 
@@ -21,10 +21,11 @@ import xarray as xr
 from torch import Tensor, nn
 
 from samirage.errors import require
-from samirage.lab.engine.compute import default_threads
 from samirage.lab.engine.models import MLP, cross_entropy
 from samirage.lab.results.claims import DETERMINISTIC, Claim, Relation
-from samirage.lab.studies.base import AbstractSeededStudy, Cell, without_own
+from samirage.lab.results.config import StudyConfig
+from samirage.lab.results.constants import HALLUCINATED_SHIFT_RATIO, POLISHED_SHIFT_RATIO
+from samirage.lab.studies.base import AbstractSeededStudy, Cell
 from samirage.lab.tasks.mnist import Digits
 from samirage.landscape import Mark, Objective, ascent_line, plane, random_plane, scan
 from samirage.points import certify, polish
@@ -35,12 +36,11 @@ _CLASSES: Final = 10
 _WAY: Final = 60  # points of the drawn way of SAM
 
 
-@dataclass(frozen=True)
-class NetworkConfig:
-    """All that decides the numbers of this study.
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig(StudyConfig):
+    """What decides the numbers of this study, besides what every study has.
 
     Attributes:
-        scale: Preset that the values started from.
         data: Name of the data set.
         images: Training images used; the first so many.
         grid: Grid points along each axis.
@@ -51,12 +51,8 @@ class NetworkConfig:
         lr: Learning rate of SAM, relative to the largest stable one.
         perturbation: Distance of the start from the hallucinated point.
         seeds: Number of seeds, of which the first initialises the network.
-        first_seed: The first seed.
-        device: Where to compute.
-        threads: CPU threads.
     """
 
-    scale: str
     data: str
     images: int
     grid: int
@@ -67,15 +63,12 @@ class NetworkConfig:
     lr: float = 0.5
     perturbation: float = 0.02
     seeds: int = 1
-    first_seed: int = 0
-    device: str = "cpu"
-    threads: int = 1
 
 
 SCALES: Final = {
-    "smoke": NetworkConfig("smoke", "mnist-mini", images=60, grid=9, steps=200),
-    "laptop": NetworkConfig("laptop", "mnist-mini", images=200, grid=41, steps=1000),
-    "paper": NetworkConfig("paper", "mnist", images=5000, grid=101, steps=1000),
+    "smoke": NetworkConfig(scale="smoke", data="mnist-mini", images=60, grid=9, steps=200),
+    "laptop": NetworkConfig(scale="laptop", data="mnist-mini", images=200, grid=41, steps=1000),
+    "paper": NetworkConfig(scale="paper", data="mnist", images=5000, grid=101, steps=1000),
 }
 
 
@@ -130,10 +123,8 @@ class NetworkStudy(AbstractSeededStudy[NetworkConfig]):
     """
 
     name: ClassVar[str] = "network"
-
-    def __init__(self, settings: NetworkConfig, data_dir: str | None = None) -> None:
-        super().__init__(settings)
-        self._data_dir = data_dir
+    scales = SCALES
+    fixed = ("loss", "rhos")
 
     @cached_property
     def _data(self) -> Digits:
@@ -273,7 +264,7 @@ class NetworkStudy(AbstractSeededStudy[NetworkConfig]):
                 ),
                 Claim(
                     statement="xₕ is not stationary for f: the gradient that SAM follows, relative to the real one",
-                    source="Figure 3 (a)", relation=Relation.AT_MOST, expected=1e-5,
+                    source="Figure 3 (a)", relation=Relation.AT_MOST, expected=POLISHED_SHIFT_RATIO,
                     measured=float(cell.grad_plus_norm_at / cell.grad_norm_at), n=1, **common,
                 ),
                 Claim(
@@ -311,7 +302,7 @@ class NetworkStudy(AbstractSeededStudy[NetworkConfig]):
                 ),
                 Claim(
                     statement="Between xₕ and where SAM ends, all points are hallucinated: largest shift ratio",
-                    source="Figure 3 (c)", relation=Relation.AT_MOST, expected=0.1,
+                    source="Figure 3 (c)", relation=Relation.AT_MOST, expected=HALLUCINATED_SHIFT_RATIO,
                     measured=float(cell.segment_shift_ratio.max()), n=int(cell.sizes["segment"]), **common,
                 ),
             ]  # fmt: skip
@@ -343,15 +334,3 @@ def _mirror_image(f: Objective, x: Tensor, live: Tensor, count: int) -> Tensor:
         bias[unit] *= -1
         outgoing[:, unit] *= -1
     return mirrored
-
-
-def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> NetworkStudy:
-    """Return the study at a scale.
-
-    Args:
-        scale: One of `SCALES`.
-        overrides: Settings that differ from the scale's own, by name.
-        data_dir: Folder of the data set, where it is not the one in the package.
-    """
-    without_own("network", overrides)
-    return NetworkStudy(replace(SCALES[scale], **{"threads": default_threads(), **overrides}), data_dir)

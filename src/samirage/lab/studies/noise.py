@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import ClassVar, Final
 
 from samirage.lab.results.claims import Claim, Relation, mean_claim
-from samirage.lab.results.plot_spec import ACCURACY, SHIFT_RATIO, Reading
+from samirage.lab.results.plot_spec import ACCURACY, SHIFT_RATIO, PlotSpec
 from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, accuracy, pick
 
 _NOISES: Final = (0.0, 0.2, 0.4, 0.6)
@@ -31,7 +31,7 @@ class NoiseStudy(AbstractComparison):
             for method in _METHODS
         ]
 
-    def reading_of(self, runs: Runs) -> Reading:
+    def reading_of(self, runs: Runs) -> PlotSpec:
         """Say how to read the results; see `AbstractComparison`."""
         findings = []
         for panel in dict.fromkeys(key[0] for key in runs):
@@ -47,7 +47,7 @@ class NoiseStudy(AbstractComparison):
                     f"{panel}: {name} against plain gradient descent, in points of test accuracy, by share of "
                     f"wrong labels: {', '.join(gains)}.".replace("-", "−")
                 )
-        return Reading(
+        return PlotSpec(
             title="Wrong labels",
             question="SAM is said to help most where labels are wrong. Does that hold here, at which radius, and "
             "does it survive the remedies?",

@@ -17,7 +17,8 @@ from samirage.lab.engine.ensemble import Recipe, train
 from samirage.lab.engine.line_scan import look
 from samirage.lab.engine.stacked import AbstractStack
 from samirage.lab.results.claims import Claim, Relation, share_claim
-from samirage.lab.results.plot_spec import Measure, Reading
+from samirage.lab.results.constants import SMALL_RHO
+from samirage.lab.results.plot_spec import Measure, PlotSpec
 from samirage.lab.studies.base import Cell
 from samirage.lab.studies.comparison import AbstractComparison, Case, Runs
 from samirage.lab.tasks.mnist import end_variables
@@ -89,7 +90,7 @@ class PrevalenceStudy(AbstractComparison):
         here = [p.clone() for p in members.params]
         rays = look(members, _RADII).within(_rho(case))
         course = train(members, self._from_there(case), after_step)
-        hit = end_variables(course)["hallucinated"]
+        hit = end_variables(course, self._from_there(case))["hallucinated"]
         for p, start in zip(members.params, here, strict=True):
             p.copy_(start)
         top, climb = _climb(members, lr=case.recipe.lr, steps=self._settings.steps)
@@ -105,7 +106,7 @@ class PrevalenceStudy(AbstractComparison):
             self.attributes(case),
         )
 
-    def reading_of(self, runs: Runs) -> Reading:
+    def reading_of(self, runs: Runs) -> PlotSpec:
         """Say how to read the results; see `AbstractComparison`."""
         findings = []
         for panel in dict.fromkeys(key[0] for key in runs):
@@ -117,7 +118,7 @@ class PrevalenceStudy(AbstractComparison):
                 f"{int(ridge.sum())} a ridge is in reach; from {int(top.sum())} the ascent ends where the loss is "
                 f"flat (at a median distance of {far:.2g})."
             )
-        return Reading(
+        return PlotSpec(
             title="How common hallucinated points are",
             question="Near the initial point and along the training: from how many places does SAM run into a "
             "hallucinated point, and does following the gradient uphill lead to a local maximizer, as the paper's "
@@ -141,7 +142,7 @@ class PrevalenceStudy(AbstractComparison):
         claims = []
         for rho in rhos:
             flags = _flags([run for key, run in runs.items() if key[0] == f"ρ = {rho:g}"], "hallucinated")
-            small = rho <= 0.3
+            small = rho <= SMALL_RHO
             places = "no place" if small else "at least half of the places"
             claims.append(
                 share_claim(

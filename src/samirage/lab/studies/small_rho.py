@@ -5,8 +5,8 @@ direction is looked along, at points of real runs: the least distance at which `
 least radius with which SAM would take the point for a minimizer.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final
+from collections.abc import Callable
+from typing import ClassVar, Final
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ import xarray as xr
 from samirage.lab.engine.ensemble import train
 from samirage.lab.engine.line_scan import look
 from samirage.lab.results.claims import Claim, Relation, share_claim
-from samirage.lab.results.plot_spec import ACCURACY, Measure, Reading
-from samirage.lab.studies.base import Cell, without_own
-from samirage.lab.studies.comparison import AbstractComparison, Case, ComparisonConfig, Runs, hits, pick
+from samirage.lab.results.plot_spec import ACCURACY, Measure, PlotSpec
+from samirage.lab.studies.base import Cell
+from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, hits, pick
 from samirage.lab.tasks.mnist import LEARNING_RATES, end_variables
 
 _LOOKS: Final = 6  # along a run, evenly
@@ -34,13 +34,8 @@ class SmallRhoStudy(AbstractComparison):
     """
 
     name: ClassVar[str] = "small-rho"
+    fixed = ("loss",)
     default_rhos: ClassVar[tuple[float, ...]] = (0.001, 0.01, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0)
-
-    @classmethod
-    def settings(cls, scale: str, overrides: Mapping[str, Any]) -> ComparisonConfig:
-        """Return the configuration of a scale; the losses are the study's own. See `AbstractComparison`."""
-        without_own(cls.name, overrides, ("loss",))
-        return super().settings(scale, overrides)
 
     def cases(self) -> list[Case]:
         """Return every loss at every radius; see `AbstractComparison`."""
@@ -65,7 +60,7 @@ class SmallRhoStudy(AbstractComparison):
                 steps.append(step + 1)
 
         course = train(members, case.recipe, after_step)
-        end = end_variables(course)
+        end = end_variables(course, case.recipe)
         accuracy = (members.logits(digits.test_x).argmax(-1) == digits.test_labels).float().mean(1)
         mirage = torch.stack(nearest)
         least = mirage.amin(0).clamp(max=_RADII[-1])  # beyond the last radius nobody looked
@@ -81,7 +76,7 @@ class SmallRhoStudy(AbstractComparison):
             self.attributes(case),
         ).transpose("seed", ...)
 
-    def reading_of(self, runs: Runs) -> Reading:
+    def reading_of(self, runs: Runs) -> PlotSpec:
         """Say how to read the results; see `AbstractComparison`."""
         findings = []
         for panel in dict.fromkeys(key[0] for key in runs):
@@ -96,7 +91,7 @@ class SmallRhoStudy(AbstractComparison):
                 f"{panel}: the shifted gradient vanished within ρ {seen or 'in no look at any radius'}; the least "
                 f"distance of all was {nearest:.2g}. {k} of {n} runs end at hallucinated points."
             )
-        return Reading(
+        return PlotSpec(
             title="Small radii",
             question="At the radii that people use nobody sees hallucination. Do the points vanish there? At a "
             "hallucinated point the gradient at the distance ρ along the ascent direction vanishes. How far must one "

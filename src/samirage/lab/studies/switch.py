@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
-from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, Reading
+from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, PlotSpec
 from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, accuracy, best_of, hits, percent, pick
 from samirage.sam import WarmStart
 
@@ -35,7 +35,7 @@ class SwitchStudy(AbstractComparison):
             for method in ("switch", "guard+switch")
         ]
 
-    def reading_of(self, runs: Runs) -> Reading:
+    def reading_of(self, runs: Runs) -> PlotSpec:
         """Say how to read the results; see `AbstractComparison`."""
         findings = []
         for panel in dict.fromkeys(key[0] for key in runs):
@@ -54,7 +54,7 @@ class SwitchStudy(AbstractComparison):
                     "throughout, 2 SAM."
                 )
             findings.append(told)
-        return Reading(
+        return PlotSpec(
             title="When to switch from plain steps to SAM",
             question="The paper's remedy is a short warm start: plain steps first, then SAM. How long must it be, and "
             "can a criterion (the slope at the perturbed point agrees with the gradient) choose its end?",

@@ -13,12 +13,13 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from samirage.lab.engine.compute import default_threads
 from samirage.lab.engine.ensemble import Recipe, train
 from samirage.lab.engine.functions import Particles
 from samirage.lab.engine.recipe import recipe_parts
 from samirage.lab.results.claims import EXTREME, Claim, Relation
-from samirage.lab.studies.base import AbstractSeededStudy, Cell, without_own
+from samirage.lab.results.config import StudyConfig
+from samirage.lab.results.constants import END_FRACTION
+from samirage.lab.studies.base import AbstractSeededStudy, Cell
 from samirage.landscape import Mark, Moat, plane, scan
 from samirage.points import polish
 from samirage.sam import displacement, sam_map
@@ -28,37 +29,29 @@ _DRAWN: Final = 4  # starts whose ways are drawn, for each method
 _ROUND: Final = 240  # points of a drawn curve
 
 
-@dataclass(frozen=True)
-class ToyConfig:
-    """All that decides the numbers of this study.
+@dataclass(frozen=True, kw_only=True)
+class ToyConfig(StudyConfig):
+    """What decides the numbers of this study, besides what every study has.
 
     Attributes:
-        scale: Preset that the values started from.
         grid: Grid points along each axis.
         steps: Steps of every run.
         seeds: Number of starts.
         rho: Perturbation radius.
         lr: Learning rate.
-        first_seed: The first seed; the others follow.
-        device: Where to compute.
-        threads: CPU threads.
     """
 
-    scale: str
     grid: int
     steps: int
     seeds: int
     rho: float = 1.3
     lr: float = 0.02
-    first_seed: int = 0
-    device: str = "cpu"
-    threads: int = 1
 
 
 SCALES: Final = {
-    "smoke": ToyConfig("smoke", grid=33, steps=1000, seeds=16),
-    "laptop": ToyConfig("laptop", grid=97, steps=2000, seeds=200),
-    "paper": ToyConfig("paper", grid=193, steps=5000, seeds=2000),
+    "smoke": ToyConfig(scale="smoke", grid=33, steps=1000, seeds=16),
+    "laptop": ToyConfig(scale="laptop", grid=97, steps=2000, seeds=200),
+    "paper": ToyConfig(scale="paper", grid=193, steps=5000, seeds=2000),
 }
 
 
@@ -74,6 +67,8 @@ class ToyStudy(AbstractSeededStudy[ToyConfig]):
     """
 
     name: ClassVar[str] = "toy"
+    scales = SCALES
+    fixed = ("loss", "rhos")
 
     def cells(self) -> list[Cell]:
         """Return the plan: one cell."""
@@ -103,7 +98,7 @@ class ToyStudy(AbstractSeededStudy[ToyConfig]):
             kept = _visible(len(drawn))
             ways += [Mark(f"{method}:{i}", "path", drawn[kept, i]) for i in range(drawn.shape[1])]
             # Of an orbit about a minimizer the mean of the last steps says where it is, not its last point.
-            ends[method] = torch.stack(way[-max(1, one.steps // 20) :]).mean(0)
+            ends[method] = torch.stack(way[-max(1, round(END_FRACTION * one.steps)) :]).mean(0)
         valley, seen = minimizers(f, _ROUND).to(self.device), hallucinated_set(f, one.rho).to(self.device)
         marks = [Mark("minimizers of f", "set", torch.cat([valley, valley[:1]])), *ways]
         marks.append(Mark("minimizers of f^SAM", "set", torch.cat([seen, seen[:1]])))
@@ -221,15 +216,3 @@ def _visible(count: int) -> list[int]:
     """Which steps of a way to keep: all of the first, ever fewer of the later ones, and the last."""
     kept = sorted({min(count - 1, round(1.12**k)) for k in range(120)} | set(range(min(count, 40))) | {count - 1})
     return [k for k in kept if k < count]
-
-
-def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> ToyStudy:
-    """Return the study at a scale.
-
-    Args:
-        scale: One of `SCALES`.
-        overrides: Settings that differ from the scale's own, by name.
-        data_dir: Not used: there are no data.
-    """
-    without_own("toy", overrides)
-    return ToyStudy(replace(SCALES[scale], **{"threads": default_threads(), **overrides}))

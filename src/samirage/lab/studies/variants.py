@@ -6,7 +6,7 @@ import numpy as np
 
 from samirage.lab.methods import labels_of
 from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
-from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, Reading
+from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, PlotSpec
 from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, accuracy, pick, worst_of, worst_told
 from samirage.sam import Guard
 
@@ -34,10 +34,10 @@ class VariantsStudy(AbstractComparison):
             for method in _LABELS
         ]
 
-    def reading_of(self, runs: Runs) -> Reading:
+    def reading_of(self, runs: Runs) -> PlotSpec:
         """Say how to read the results; see `AbstractComparison`."""
         findings = [worst_told(runs, panel, _LABELS) for panel in dict.fromkeys(key[0] for key in runs)]
-        return Reading(
+        return PlotSpec(
             title="Variants of SAM",
             question="Hallucination is a property of a gradient taken at a distance. Do the usual variants share "
             "it, and does the guard help them as it helps SAM?",

@@ -6,62 +6,53 @@ attractor lies before each of them; see `samirage.landscape.DoubleWell`.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final
+from dataclasses import dataclass
+from typing import ClassVar, Final
 
 import numpy as np
 import torch
 import xarray as xr
 
-from samirage.lab.engine.compute import default_threads
 from samirage.lab.engine.ensemble import Recipe, train
 from samirage.lab.engine.functions import Particles
 from samirage.lab.engine.recipe import recipe_parts
 from samirage.lab.results.claims import Claim, Relation
+from samirage.lab.results.config import StudyConfig
+from samirage.lab.results.constants import SWITCH_FRACTION
 from samirage.lab.results.statistics import share_estimate
-from samirage.lab.studies.base import AbstractSeededStudy, Cell, without_own
+from samirage.lab.studies.base import AbstractSeededStudy, Cell
+from samirage.lab.tasks.mnist import end_variables
 from samirage.landscape import DoubleWell
-from samirage.sam.medians import median
 
 EXTENT: Final = ((-2.0, 2.0), (-1.5, 1.5))  # of the starts, and of the map
 _MAP: Final = (81, 61)  # values of f on it
 _PATH: Final = 40  # most points of a stored path
 _SHOWN: Final = 24  # most starts of which a path is stored
-_STALLED: Final = 0.1  # shift ratio below which a run stands at a hallucinated point
-_SLOPE: Final = 0.05  # gradient norm above which that is not the bottom of a well
 
 
-@dataclass(frozen=True)
-class WellsConfig:
-    """All that decides the numbers of this study.
+@dataclass(frozen=True, kw_only=True)
+class WellsConfig(StudyConfig):
+    """What decides the numbers of this study, besides what every study has.
 
     Attributes:
-        scale: Preset that the values started from.
         seeds: Number of starts; each is drawn from its own seed.
         steps: Steps from each.
         rho: Perturbation radius.
         lr: Learning rate.
         switch_fraction: Share of the steps that the switch takes plain.
-        first_seed: The first seed; the others follow.
-        device: Where to compute.
-        threads: CPU threads.
     """
 
-    scale: str
     seeds: int
     steps: int
     rho: float = 1.5
     lr: float = 0.05
-    switch_fraction: float = 0.1
-    first_seed: int = 0
-    device: str = "cpu"
-    threads: int = 1
+    switch_fraction: float = SWITCH_FRACTION
 
 
 SCALES: Final[dict[str, WellsConfig]] = {
-    "smoke": WellsConfig("smoke", seeds=30, steps=600),
-    "laptop": WellsConfig("laptop", seeds=500, steps=1000),
-    "paper": WellsConfig("paper", seeds=10_000, steps=2000),
+    "smoke": WellsConfig(scale="smoke", seeds=30, steps=600),
+    "laptop": WellsConfig(scale="laptop", seeds=500, steps=1000),
+    "paper": WellsConfig(scale="paper", seeds=10_000, steps=2000),
 }
 
 METHODS: Final = ("sam", "switch", "guard", "guard+switch")
@@ -82,6 +73,8 @@ class WellsStudy(AbstractSeededStudy[WellsConfig]):
     """
 
     name: ClassVar[str] = "wells"
+    scales = SCALES
+    fixed = ("loss", "rhos")
 
     def cells(self) -> list[Cell]:
         """Return the plan: a cell for each method."""
@@ -106,9 +99,8 @@ class WellsStudy(AbstractSeededStudy[WellsConfig]):
         course = train(points, recipe, after_step)
         x = points.params[0]
         grad_norm = torch.linalg.vector_norm(f.value_and_grad(x)[1], dim=1)
-        window = max(1, settings.steps // 20)
         # A run under a guard may look from a rejected place at the last step: what it does is in the steps before.
-        ratio = median(course["shift_ratio"][-window:])
+        ended = end_variables(course, recipe)
         wells = torch.stack([m.to(x) for m in f.minimizers])
         axes = [np.linspace(*ends, count) for ends, count in zip(EXTENT, _MAP, strict=True)]
         grid = torch.tensor(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2))
@@ -116,10 +108,9 @@ class WellsStudy(AbstractSeededStudy[WellsConfig]):
             {
                 "path": (("point", "shown", "coordinate"), np.stack(path).astype(np.float32)),
                 "end": (("seed", "coordinate"), x.cpu().numpy()),
-                "final_grad_norm": ("seed", grad_norm.cpu().numpy()),
-                "final_shift_ratio": ("seed", ratio.cpu().numpy()),
+                **ended,
+                "final_grad_norm": ("seed", grad_norm.cpu().numpy()),  # where it ended, after the last step
                 "distance_to_minimizer": ("seed", torch.cdist(x, wells).amin(1).cpu().numpy()),
-                "hallucinated": ("seed", ((ratio < _STALLED) & (grad_norm > _SLOPE)).cpu().numpy()),
                 "gradients": ("seed", course["passes"].sum(0).cpu().numpy()),
                 "f": (("x", "y"), f(grid).reshape(_MAP).float().numpy()),
                 "minimizers": (("well", "coordinate"), wells.cpu().numpy()),
@@ -163,19 +154,3 @@ class WellsStudy(AbstractSeededStudy[WellsConfig]):
                     )
                 )
         return claims
-
-
-def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> WellsStudy:
-    """Return the study at a scale.
-
-    Args:
-        scale: One of `SCALES`.
-        overrides: Settings that differ from the scale's own, by name.
-        data_dir: Of no use: the study needs no data.
-
-    Raises:
-        UserError: If the study cannot be configured so.
-    """
-    del data_dir
-    without_own("wells", overrides)
-    return WellsStudy(replace(SCALES[scale], **{"threads": default_threads(), **overrides}))

@@ -11,7 +11,7 @@ from samirage.errors import UserError
 from samirage.lab.results.claims import Claim
 from samirage.lab.results.digest import digest
 from samirage.lab.results.json_files import printable
-from samirage.lab.results.plot_spec import Reading
+from samirage.lab.results.plot_spec import PlotSpec
 from samirage.lab.results.store import BY_STUDY, RunFolder
 from samirage.lab.studies import study_type
 
@@ -81,7 +81,7 @@ class Recomputed:
     plan: tuple[str, ...]
     cells: Mapping[str, xr.Dataset]
     claims: tuple[Claim, ...]
-    reading: Reading | None
+    reading: PlotSpec | None
     digests: Mapping[str, str]
 
 
@@ -197,7 +197,7 @@ def _claims(study: str, stored: Sequence[Mapping[str, Any]], now: Sequence[Mappi
     return differences
 
 
-def _reading(study: str, stored: Reading | None, now: Reading | None) -> list[Difference]:
+def _reading(study: str, stored: PlotSpec | None, now: PlotSpec | None) -> list[Difference]:
     before, after = ({} if one is None else one.to_dict() for one in (stored, now))
     return [
         Difference(study, "the reading", field, before.get(field), after.get(field))

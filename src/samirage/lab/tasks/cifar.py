@@ -16,6 +16,7 @@ from samirage.lab.data import datasets as data
 from samirage.lab.engine.compute import default_threads, usable_device
 from samirage.lab.engine.ensemble import Recipe
 from samirage.lab.engine.recipe import recipe_parts
+from samirage.lab.results.config import StudyConfig
 from samirage.lab.tasks.image_data import Pictures, subset, synthetic
 from samirage.lab.tasks.loop import Ways, fast_ways, steps_per_epoch
 from samirage.lab.tasks.resnet import ResNet18
@@ -25,12 +26,11 @@ PANEL: Final = "ResNet-18"
 MOMENTUM: Final = 0.9
 
 
-@dataclass(frozen=True)
-class CifarConfig:
-    """All that decides the numbers of a training.
+@dataclass(frozen=True, kw_only=True)
+class CifarConfig(StudyConfig):
+    """What decides the numbers of a training, besides what every study has.
 
     Attributes:
-        scale: Preset that the values started from.
         data: Name of the data set: `"cifar100"`, or `"synthetic"` for an artificial one.
         classes: Number of classes, the first so many.
         images: Training images, as many of each class.
@@ -44,12 +44,8 @@ class CifarConfig:
         weight_decay: Weight decay.
         bfloat16: Whether forward passes compute in bfloat16 where that is safe.
         compiled: Whether the network is compiled.
-        first_seed: The first seed; the others follow.
-        device: Where to compute.
-        threads: CPU threads.
     """
 
-    scale: str
     data: str
     classes: int
     images: int
@@ -63,9 +59,6 @@ class CifarConfig:
     weight_decay: float = 5e-4
     bfloat16: bool = False
     compiled: bool = False
-    first_seed: int = 0
-    device: str = "cpu"
-    threads: int = 1
 
     @property
     def ways(self) -> Ways:
@@ -77,18 +70,45 @@ class CifarConfig:
 # That of the paper scale is the usual one.
 SCALES: Final = {
     "smoke": CifarConfig(
-        "smoke", "synthetic", classes=4, images=128, size=8, width=4, epochs=6, batch_size=32, lr=0.05, seeds=2,
+        scale="smoke",
+        data="synthetic",
+        classes=4,
+        images=128,
+        size=8,
+        width=4,
+        epochs=6,
+        batch_size=32,
+        lr=0.05,
+        seeds=2,
         rhos=(0.3, 0.8),
     ),
     "laptop": CifarConfig(
-        "laptop", "cifar100", classes=10, images=1_000, size=16, width=16, epochs=5, batch_size=50, lr=0.02, seeds=3,
+        scale="laptop",
+        data="cifar100",
+        classes=10,
+        images=1_000,
+        size=16,
+        width=16,
+        epochs=5,
+        batch_size=50,
+        lr=0.02,
+        seeds=3,
         rhos=(0.1, 0.3, 0.8),
     ),
     "paper": CifarConfig(
-        "paper", "cifar100", classes=100, images=50_000, size=32, width=64, epochs=200, batch_size=128, lr=0.1, seeds=5,
+        scale="paper",
+        data="cifar100",
+        classes=100,
+        images=50_000,
+        size=32,
+        width=64,
+        epochs=200,
+        batch_size=128,
+        lr=0.1,
+        seeds=5,
         rhos=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
     ),
-}  # fmt: skip
+}
 
 
 def settings(scale: str, overrides: Mapping[str, Any]) -> CifarConfig:

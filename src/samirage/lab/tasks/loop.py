@@ -199,7 +199,7 @@ class ImageTraining:
         results: dict[str, tuple[Any, ...]] = {
             name: (("step", "seed"), course[name][::stride].numpy()) for name in _FIGURES
         }
-        results |= end_variables(course)
+        results |= end_variables(course, self._recipe)
         final_loss = course["loss"][-1].numpy()
         results |= {
             "test_accuracy": (("eval_step", "seed"), np.array([[a] for a, _ in tested.values()], dtype=np.float32)),

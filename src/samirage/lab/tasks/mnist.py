@@ -151,7 +151,7 @@ class Digits:
             Watch(window=max(_SHORTEST_WINDOW, recipe.steps // 4), sample=SAMPLE, batched=True) if diagnosed else None
         )
         course = train(members, recipe, after_step, watch)
-        ended = end_variables(course)
+        ended = end_variables(course, recipe)
         followed, passes = course.pop("followed"), course.pop("passes")
         stride = -(-recipe.steps // points)
         final_loss = LOSSES[loss](members.logits(self.x), self.labels)
@@ -196,16 +196,17 @@ def _numpy(tensor: Tensor) -> NDArray[Any]:
     return tensor.cpu().numpy()
 
 
-def state_at_end(course: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def state_at_end(course: Mapping[str, Tensor], *, alternates: bool = False) -> dict[str, Tensor]:
     """Return medians over the last steps, and whether they say that the run ended at a hallucinated point.
 
-    The last steps are a share `END_FRACTION` of all. Where some steps of a run take one pass and others two, as those
-    of LookSAM do, only those of two passes count, for the others have no shift ratio; if none of them is among the last
-    steps, the last of them does.
+    The last steps are a share `END_FRACTION` of all. Where some of SAM's steps take one pass, only those of two passes
+    count, for the others have no shift ratio; if none of them is among the last steps, the last of them does. A run
+    that is still in its warm start has no shift ratio at its end.
 
     Args:
         course: Loss, gradient norm, shift ratio and radius of every step, and the number of `passes` that it took, each
             of shape (steps, S).
+        alternates: Whether some of SAM's steps take one pass; see `Recipe.alternates`.
 
     Returns:
         Name → shape (S,).
@@ -213,8 +214,8 @@ def state_at_end(course: Mapping[str, Tensor]) -> dict[str, Tensor]:
     steps = len(course["loss"])
     window = max(1, round(END_FRACTION * steps))
     rows = list(range(steps - window, steps))
-    of_two = (course["passes"] > 1).any(1).nonzero().flatten().tolist()
-    if of_two:
+    if alternates:
+        of_two = (course["passes"] > 1).any(1).nonzero().flatten().tolist()
         rows = [row for row in of_two if row in rows] or of_two[-1:]
     ratio, grad_norm, radius = (median(course[name][rows]) for name in ("shift_ratio", "grad_norm", "radius"))
     early_grad_norm = median(course["grad_norm"][:window])
@@ -232,16 +233,19 @@ def state_at_end(course: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def end_variables(course: Mapping[str, Tensor]) -> dict[str, tuple[str, NDArray[Any], dict[str, float]]]:
+def end_variables(
+    course: Mapping[str, Tensor], recipe: Recipe
+) -> dict[str, tuple[str, NDArray[Any], dict[str, float]]]:
     """Return the state at the end as variables of a data set; `hallucinated` says by what it was judged.
 
     Args:
         course: As for `state_at_end`.
+        recipe: How the run was trained.
 
     Returns:
         Name → dimension, values of shape (S,), and attributes.
     """
     return {
         name: ("seed", _numpy(values), dict(JUDGED_BY) if name == "hallucinated" else {})
-        for name, values in state_at_end(course).items()
+        for name, values in state_at_end(course, alternates=recipe.alternates).items()
     }

@@ -1,4 +1,4 @@
-"""Knocked off a hallucinated point: the shift ratio afterwards, and the distance, against the step."""
+"""Perturbed a hallucinated point: the shift ratio afterwards, and the distance, against the step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _DISTANCES = (1e-6, 10.0)
 
 
 @dataclass(frozen=True)
-class Knock:
+class Perturbation:
     """What happened after one kind of perturbation.
 
     Attributes:
@@ -36,18 +36,18 @@ class Knock:
 
 
 @styled
-def back_figure(knocks: Sequence[Knock], *, columns: int, threshold: float) -> Figure:
+def back_plot(perturbations: Sequence[Perturbation], *, columns: int, threshold: float) -> Figure:
     """Draw one column of panels for each kind: shift ratio above, distance below.
 
     Args:
-        knocks: At least one.
+        perturbations: At least one.
         columns: Columns of panels; 1 puts all below each other.
         threshold: Shift ratio of a polished point, drawn as a line.
 
     Returns:
         The figure; axes in rows, the shift ratios of a row of columns before its distances.
     """
-    bands = -(-len(knocks) // columns)
+    bands = -(-len(perturbations) // columns)
     narrow = columns == 1
     figure, grid = axes_grid(
         columns,
@@ -59,11 +59,11 @@ def back_figure(knocks: Sequence[Knock], *, columns: int, threshold: float) -> F
     for index in range(bands * columns):
         band, column = divmod(index, columns)
         top, bottom = grid[2 * band][column], grid[2 * band + 1][column]
-        if index >= len(knocks):
+        if index >= len(perturbations):
             top.set_visible(False)
             bottom.set_visible(False)
             continue
-        _draw(top, bottom, knocks[index], threshold)
+        _draw(top, bottom, perturbations[index], threshold)
         top.tick_params(labelleft=column == 0)
         bottom.tick_params(labelleft=column == 0)
         if column == 0:
@@ -83,17 +83,22 @@ def back_figure(knocks: Sequence[Knock], *, columns: int, threshold: float) -> F
     return figure
 
 
-def _draw(top: Axes, bottom: Axes, knock: Knock, threshold: float) -> None:
-    top.set_title(knock.title, pad=4)
-    last = float(knock.steps[-1])
-    for curve in knock.shift_ratio:
-        top.plot(knock.steps, np.where(curve > 0, curve, np.nan), color=SAM, linewidth=1.2, label="shift ratio")
+def _draw(top: Axes, bottom: Axes, perturbation: Perturbation, threshold: float) -> None:
+    top.set_title(perturbation.title, pad=4)
+    last = float(perturbation.steps[-1])
+    for curve in perturbation.shift_ratio:
+        top.plot(perturbation.steps, np.where(curve > 0, curve, np.nan), color=SAM, linewidth=1.2, label="shift ratio")
     top.axhline(threshold, color=INK, linewidth=0.8, dashes=(1, 2), label="polished")
-    for curve in knock.distance:
-        bottom.plot(knock.steps, np.where(curve > 0, curve, np.nan), color=SAM, linewidth=1.2, label="distance")
-    for curve in knock.control:
+    for curve in perturbation.distance:
+        bottom.plot(perturbation.steps, np.where(curve > 0, curve, np.nan), color=SAM, linewidth=1.2, label="distance")
+    for curve in perturbation.control:
         bottom.plot(
-            knock.steps, np.where(curve > 0, curve, np.nan), color=SGD, linewidth=1.2, dashes=(4, 1.5), label="plain"
+            perturbation.steps,
+            np.where(curve > 0, curve, np.nan),
+            color=SGD,
+            linewidth=1.2,
+            dashes=(4, 1.5),
+            label="plain",
         )
     for axes, labels, ends in ((top, False, _RATIOS), (bottom, True, _DISTANCES)):
         log_axis(axes)

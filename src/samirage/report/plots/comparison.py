@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from samirage.lab.methods import Method, method_named
-from samirage.lab.results.plot_spec import Measure, Reading
+from samirage.lab.results.plot_spec import Measure, PlotSpec
 from samirage.lab.results.statistics import mean_estimate
 from samirage.report.numbers import with_error
 from samirage.report.plots.style import INK, PALETTE, Margins, axes_grid, log_axis, styled
@@ -29,7 +29,7 @@ _TURNED = 7  # from so many characters on, names below the axis are turned
 
 
 @styled
-def comparison_figure(panels: Panels, reading: Reading, *, narrow: bool) -> Figure:
+def comparison_plot(panels: Panels, reading: PlotSpec, *, narrow: bool) -> Figure:
     """Draw means over the seeds with two standard errors; hollow: at least one seed ended at a hallucinated point.
 
     Args:
@@ -81,7 +81,7 @@ def comparison_figure(panels: Panels, reading: Reading, *, narrow: bool) -> Figu
     return figure
 
 
-def axis_places(panels: Panels, reading: Reading) -> list[str | float]:
+def axis_places(panels: Panels, reading: PlotSpec) -> list[str | float]:
     """Return all values of x: numbers ascending, names in the order of the cells.
 
     Args:
@@ -116,7 +116,7 @@ def _draw_panel(
     axes: Axes,
     lines: Mapping[str, Line],
     measure: Measure,
-    reading: Reading,
+    reading: PlotSpec,
     places: Sequence[str | float],
     looks: Mapping[str, Method],
 ) -> None:
@@ -158,7 +158,7 @@ def _draw_panel(
             name_drawn(markers, points=[text for text, chosen in zip(told, which, strict=True) if chosen])
 
 
-def _tick_labels(places: Sequence[str | float], reading: Reading) -> list[str]:
+def _tick_labels(places: Sequence[str | float], reading: PlotSpec) -> list[str]:
     """Name the places, but for those of a log axis that are too near to the one before."""
     if reading.scale != "log":
         return [x if isinstance(x, str) else f"{x:g}" for x in places]

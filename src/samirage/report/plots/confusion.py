@@ -16,7 +16,7 @@ _LEFT, _TOP, _GAP = 2.15, 2.0, 0.35  # inches, for the names of the rows, of the
 
 
 @styled
-def confusion_figure(panels: Mapping[str, Confusion], *, cell: float = _CELL) -> Figure:
+def confusion_plot(panels: Mapping[str, Confusion], *, cell: float = _CELL) -> Figure:
     """Draw a matrix for each way to diagnose: rows are the true classes, columns what was said, numbers are seeds.
 
     Args:

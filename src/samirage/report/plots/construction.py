@@ -17,7 +17,7 @@ _WIDTH: Final = 4.6  # inches, of the axes of one panel
 
 
 @styled
-def construction_figure(cells: Mapping[str, xr.Dataset], *, columns: int) -> Figure:
+def construction_plot(cells: Mapping[str, xr.Dataset], *, columns: int) -> Figure:
     """Draw, for each function, the component about the maximizer, its farthest point, and the gradient there.
 
     Args:

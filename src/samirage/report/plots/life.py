@@ -32,7 +32,7 @@ LOOKS: dict[str, tuple[str, float, str]] = {
 
 
 @styled
-def life_figure(lives: Sequence[Life], *, columns: int = 1) -> Figure:
+def life_plot(lives: Sequence[Life], *, columns: int = 1) -> Figure:
     """Draw each run's loss, and under it a band that says what it was doing.
 
     Args:

@@ -69,7 +69,7 @@ class Panel:
 
 
 @styled
-def maps_figure(
+def maps_plot(
     panels: Sequence[Panel],
     *,
     columns: int,

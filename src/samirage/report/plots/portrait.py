@@ -20,7 +20,7 @@ _HATCHES = ("", "///", "\\\\\\", "...")
 
 
 @styled
-def portrait_figure(cell: xr.Dataset, *, columns: int) -> Figure:
+def portrait_plot(cell: xr.Dataset, *, columns: int) -> Figure:
     """Draw the landscape with its hallucinated point, the basins of SAM, and the branch against the radius.
 
     Args:

@@ -9,7 +9,7 @@ from samirage.report.plots.style import INK, styled
 
 
 @styled
-def profile_figure(found: xr.Dataset, *, width: float = 6.4) -> Figure:
+def profile_plot(found: xr.Dataset, *, width: float = 6.4) -> Figure:
     """Draw a function along a line.
 
     Args:

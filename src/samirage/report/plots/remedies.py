@@ -22,7 +22,7 @@ DRAWN = ("sam", "switch", "decay", "guard", "guard+decay")
 
 
 @styled
-def remedies_figure(
+def remedies_plot(
     runs: Mapping[Setting, Mapping[tuple[str, float], xr.Dataset]], *, chance: float, columns: int
 ) -> Figure:
     """Draw mean final test accuracy against rho for every method, with two standard errors; hollow: hallucinated seeds.

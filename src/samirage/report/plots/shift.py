@@ -1,4 +1,4 @@
-"""The figure that the paper lacks: the shift ratio and the gradient norm of every seed, and where each run ended.
+"""The plot that the paper lacks: the shift ratio and the gradient norm of every seed, and where each run ended.
 
 A run is stuck at a hallucinated point when its shift ratio falls to nothing while its gradient does not.
 """
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from samirage.lab.methods import METHODS
-from samirage.report.plots.style import INK, Margins, axes_grid, figure_width, log_axis, rho_label, styled
+from samirage.report.plots.style import INK, Margins, axes_grid, log_axis, plot_width, rho_label, styled
 from samirage.report.plots.thin import points_per_curve
 from samirage.report.plots.training import (
     GROUPS,
@@ -21,14 +21,13 @@ from samirage.report.plots.training import (
     last_step,
     mark_switch,
 )
-from samirage.report.runs import StudyRuns
+from samirage.report.runs import StudyRuns, judged_by
 
-THRESHOLD = 0.1  # of the shift ratio; the value with which the study flags a run
 FLOORS = {"shift_ratio": 1e-8, "grad_norm": 1e-8}
 
 
 @styled
-def shift_figure(study: StudyRuns) -> Figure:
+def shift_plot(study: StudyRuns) -> Figure:
     """Draw shift ratio and gradient norm over the steps: one column per radius, two rows per method.
 
     Beyond the last step, one marker per seed says where it ended: filled at a hallucinated point, hollow elsewhere.
@@ -43,12 +42,13 @@ def shift_figure(study: StudyRuns) -> Figure:
     figure, rows = axes_grid(
         columns,
         [1.25, 1.1, 1.25, 1.1],
-        width=figure_width(columns),
+        width=plot_width(columns),
         margins=Margins(left=0.95, right=0.15, top=1.12, bottom=0.5, column_gap=0.12, row_gap=0.14),
         extra_gaps={2: 0.98},
     )
     most = points_per_curve(sum(run.sizes["seed"] for run in study.runs.values()) * 2)
-    spans = {name: log_span(study, name) for name in FLOORS}
+    threshold = judged_by(study.runs.values(), "hallucinated_shift_ratio")
+    spans = {name: log_span(study, name, threshold) for name in FLOORS}
     for group, method in enumerate(GROUPS):
         for column, rho in enumerate(study.rhos):
             pair, runs = [rows[2 * group][column], rows[2 * group + 1][column]], study.of(method, rho)
@@ -61,12 +61,12 @@ def shift_figure(study: StudyRuns) -> Figure:
                 axes.set_ylim(*spans[name])
             finish_column(study, pair, column)
             mark_ends(pair, runs, METHODS[method].colour, last_step(study))
-            pair[0].axhline(THRESHOLD, color=INK, linewidth=0.8, dashes=(1, 2), label="threshold", zorder=0)
+            pair[0].axhline(threshold, color=INK, linewidth=0.8, dashes=(1, 2), label="threshold", zorder=0)
             title(pair[0], rho, runs)
             if runs is not None and "switch_step" in runs.attrs:
                 mark_switch(pair, float(runs.attrs["switch_step"]), label=column == 0)
         rows[2 * group][0].annotate(
-            f"r = {THRESHOLD:g}", (0.5, THRESHOLD), xycoords=("axes fraction", "data"), xytext=(0, -2),
+            f"r = {threshold:g}", (0.5, threshold), xycoords=("axes fraction", "data"), xytext=(0, -2),
             textcoords="offset points", fontsize=8, va="top", ha="center",
         )  # fmt: skip
         rows[2 * group][0].set_ylabel("Shift ratio r")
@@ -90,12 +90,13 @@ def shift_figure(study: StudyRuns) -> Figure:
     return figure
 
 
-def log_span(study: StudyRuns, name: str) -> tuple[float, float]:
+def log_span(study: StudyRuns, name: str, threshold: float) -> tuple[float, float]:
     """Return limits of a log axis that hold the values of all runs, extremes of a diverging seed excepted.
 
     Args:
         study: The runs.
         name: The variable.
+        threshold: What the limits must hold too.
 
     Returns:
         Lower and upper limit.
@@ -105,7 +106,7 @@ def log_span(study: StudyRuns, name: str) -> tuple[float, float]:
     if not values.size:
         return 0.01, 10.0
     low, high = np.quantile(values, [0.0, 0.9995])
-    return float(min(low, THRESHOLD)) * 0.5, float(high) * 2.0
+    return float(min(low, threshold)) * 0.5, float(high) * 2.0
 
 
 def mark_ends(pair: list[Axes], runs: xr.Dataset | None, colour: str, last: float) -> None:

@@ -34,7 +34,7 @@ _LOOKS = {
 
 
 @styled
-def statuses_figure(panels: Mapping[str, Counts], *, columns: int) -> Figure:
+def statuses_plot(panels: Mapping[str, Counts], *, columns: int) -> Figure:
     """Draw for every panel its bars, each divided by what the seeds were doing.
 
     Args:

@@ -1,7 +1,7 @@
-"""How all figures look, decided once.
+"""How all plots look, decided once.
 
 How each method is drawn is said in `samirage.lab.methods`. Text, axes and series are drawn in sentinel colours, which
-`figure_svg` replaces by the colours of the page: the same figure is then readable on light and on dark.
+`plot_svg` replaces by the colours of the page: the same plot is then readable on light and on dark.
 """
 
 import math
@@ -19,7 +19,7 @@ from samirage.lab.methods import COLOURS, METHODS
 from samirage.report.numbers import power_of_ten
 from samirage.report.svg import to_inline_svg
 
-PAGE_WIDTH = 11.4  # inches, of a figure as wide as the page
+PAGE_WIDTH = 11.4  # inches, of a plot as wide as the page
 LEGEND_WIDTH = 8.4  # inches, of the longest legend
 
 INK = "#1b1b1f"
@@ -81,7 +81,7 @@ def styled(make: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(make)
     def inner(*args: P.args, **kwargs: P.kwargs) -> R:
-        # From matplotlib's defaults, not from the user's settings: the same data gives the same figure everywhere.
+        # From matplotlib's defaults, not from the user's settings: the same data gives the same plot everywhere.
         settings: Any = {**mpl.rcParamsDefault, **_RC, "backend": mpl.rcParams["backend"]}
         with mpl.rc_context(settings):
             return make(*args, **kwargs)
@@ -90,7 +90,7 @@ def styled(make: Callable[P, R]) -> Callable[P, R]:
 
 
 @styled
-def figure_svg(figure: Figure, *, prefix: str, label: str, standalone: bool = False) -> str:
+def plot_svg(figure: Figure, *, prefix: str, label: str, standalone: bool = False) -> str:
     """Turn a figure into one SVG element.
 
     Args:
@@ -157,7 +157,7 @@ def axes_grid(
     return figure, rows
 
 
-def figure_width(columns: int) -> float:
+def plot_width(columns: int) -> float:
     """Return the width in inches of a figure with that many columns: that of the page, more for more than 8 columns.
 
     Args:
@@ -167,7 +167,7 @@ def figure_width(columns: int) -> float:
         The width.
 
     Example:
-        >>> figure_width(1) < figure_width(4) == figure_width(8) < figure_width(12)
+        >>> plot_width(1) < plot_width(4) == plot_width(8) < plot_width(12)
         True
     """
     return max(min(1.0 + columns * 2.6, PAGE_WIDTH), 1.0 + columns * 1.3, LEGEND_WIDTH)

@@ -1,4 +1,4 @@
-"""The one picture: final test accuracy against the radius, and how many seeds ended at hallucinated points."""
+"""The summary: final test accuracy against the radius, and how many seeds ended at hallucinated points."""
 
 import numpy as np
 import xarray as xr
@@ -9,17 +9,17 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from samirage.lab.methods import METHODS
+from samirage.lab.results.constants import USUAL_RHO
 from samirage.lab.results.statistics import share_estimate
 from samirage.report.plots.style import INK, Margins, axes_grid, styled
 from samirage.report.plots.switching import name_drawn, switchable
 from samirage.report.runs import StudyRuns
 
 COMPARED = ("sam", "switch")
-USUAL_RHO = 0.5  # the largest radius in the searches of the paper that introduced SAM (arXiv 2010.01412)
 
 
 @styled
-def summary_figure(study: StudyRuns, *, width: float = 7.6, chance: float | None = None) -> Figure:
+def summary_plot(study: StudyRuns, *, width: float = 7.6, chance: float | None = None) -> Figure:
     """Draw final test accuracy against rho, and below it the share of seeds at hallucinated points.
 
     Args:
@@ -134,7 +134,7 @@ def _draw_reference(axes: Axes, runs: xr.Dataset | None) -> None:
     if runs is None:
         return
     accuracy, grey = _accuracy(runs), METHODS["sgd"].colour
-    # One diverged seed would stretch the band over the whole figure; the mean has it in, as in the table.
+    # One diverged seed would stretch the band over the whole plot; the mean has it in, as in the table.
     steady = _accuracy(runs.isel(seed=~runs["diverged"].to_numpy().astype(bool)))
     if steady.size:
         axes.axhspan(steady.min(), steady.max(), color=grey, alpha=0.3, linewidth=0, label="sgd range", zorder=0)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from samirage.lab.methods import METHODS
-from samirage.report.plots.style import INK, Margins, axes_grid, figure_width, log_axis, rho_label, step_axis, styled
+from samirage.report.plots.style import INK, Margins, axes_grid, log_axis, plot_width, rho_label, step_axis, styled
 from samirage.report.plots.switching import switchable
 from samirage.report.plots.thin import Centre, centre_curve, points_per_curve, seed_curves
 from samirage.report.runs import StudyRuns
@@ -24,7 +24,7 @@ LOSS_FLOOR = 1e-8
 
 
 @styled
-def training_figure(study: StudyRuns) -> Figure:
+def training_plot(study: StudyRuns) -> Figure:
     """Draw training loss and test accuracy over the steps: one column per radius, two rows per method.
 
     Args:
@@ -37,7 +37,7 @@ def training_figure(study: StudyRuns) -> Figure:
     figure, rows = axes_grid(
         columns,
         [1.2, 1.0, 1.2, 1.0],
-        width=figure_width(columns),
+        width=plot_width(columns),
         margins=Margins(left=0.85, right=0.15, top=0.95, bottom=0.5, column_gap=0.12, row_gap=0.14),
         extra_gaps={2: 0.8},
     )

@@ -15,7 +15,7 @@ HALLUCINATED, TRUE = SAM, SWITCH
 
 
 @styled
-def wells_figure(cells: Mapping[str, xr.Dataset], *, columns: int) -> Figure:
+def wells_plot(cells: Mapping[str, xr.Dataset], *, columns: int) -> Figure:
     """Draw paths and ends of the runs of each method, in the colour of where they end, and the minimizers.
 
     Args:

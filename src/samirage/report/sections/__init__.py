@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from samirage.lab.results.store import RunFolder
+from samirage.lab.studies import STUDIES
 from samirage.report.sections.section import Section
 
 
@@ -30,8 +31,5 @@ def _module(folder: RunFolder, study: str) -> str:
     if not folder.finished(study):
         return f"{__name__}.generic"
     own = f"{__name__}.{study.replace('-', '_')}"
-    # A name from a run folder that somebody else has made may be that of any module, but only studies have sections.
-    return own if study in OWN and find_spec(own) else f"{__name__}.comparison"
-
-
-OWN = ("mnist", "guard", "alternatives", "wells", "doctor", "points", "toy", "construction", "network")
+    # A run folder that somebody else has made may name any module: only that of a study is a section.
+    return own if study in STUDIES and find_spec(own) else f"{__name__}.comparison"

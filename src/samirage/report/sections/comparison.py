@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from samirage.lab.results.plot_spec import Measure, Reading
+from samirage.lab.results.plot_spec import Measure, PlotSpec
 from samirage.lab.results.runs import join_blocks
 from samirage.lab.results.statistics import MeanEstimate, mean_estimate
 from samirage.lab.results.store import RunFolder
 from samirage.report.overview import first_question
-from samirage.report.plots.comparison import Panels, axis_places, comparison_figure, method_styles
-from samirage.report.plots.statuses import Counts, statuses_figure
+from samirage.report.plots.comparison import Panels, axis_places, comparison_plot, method_styles
+from samirage.report.plots.statuses import Counts, statuses_plot
 from samirage.report.sections import generic
 from samirage.report.sections.drawing import drawing
-from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
+from samirage.report.sections.section import Block, PlotBlock, Section, missing_notice
 
 _CAPTION = (
     "Means over the seeds; vertical strokes: two standard errors. Where markers are hollow, at least one seed ended at "
@@ -73,23 +73,23 @@ def build(folder: RunFolder, study: str) -> Section:
         return generic.build(folder, study)
     panels = load(folder, study)
     label = describe(panels, reading)
-    figures = [
-        FigureBlock(
+    plots = [
+        PlotBlock(
             id=f"{study}-comparison",
             title=f"{reading.measures[0].label} against {reading.axis[0].lower()}{reading.axis[1:]}",
             caption=f"{_CAPTION} {reading.caption}".strip(),
             drawings=(
-                drawing(comparison_figure(panels, reading, narrow=False), f"{study}-wide", label, screens="wide"),
-                drawing(comparison_figure(panels, reading, narrow=True), f"{study}-narrow", label, screens="narrow"),
+                drawing(comparison_plot(panels, reading, narrow=False), f"{study}-wide", label, screens="wide"),
+                drawing(comparison_plot(panels, reading, narrow=True), f"{study}-narrow", label, screens="narrow"),
             ),
         )
     ]
     counts = status_counts(panels, reading)
     if any(counts.values()):
         told = "; ".join(f"{panel}, {bar}: {_told(bars[bar])}" for panel, bars in counts.items() for bar in bars)
-        wide, narrow = (statuses_figure(counts, columns=columns) for columns in (min(3, len(counts)), 1))
-        figures.append(
-            FigureBlock(
+        wide, narrow = (statuses_plot(counts, columns=columns) for columns in (min(3, len(counts)), 1))
+        plots.append(
+            PlotBlock(
                 id=f"{study}-statuses",
                 title="What the runs were doing at the end",
                 caption="The diagnosis of every seed from the free figures of its last quarter.",
@@ -104,7 +104,7 @@ def build(folder: RunFolder, study: str) -> Section:
         headline=(reading.question, *reading.findings),
         question=first_question(reading.question),
         notices=missing_notice(folder, study),
-        opening=tuple(Block("figure.html", figure) for figure in figures),
+        opening=tuple(Block("plot.html", plot) for plot in plots),
         blocks=(Block("comparison.html", {"tables": tables(panels, reading), "reading": reading}),),
     )
 
@@ -129,7 +129,7 @@ def load(folder: RunFolder, study: str) -> Panels:
     return panels
 
 
-def tables(panels: Panels, reading: Reading) -> list[ComparisonTable]:
+def tables(panels: Panels, reading: PlotSpec) -> list[ComparisonTable]:
     """Make a table for every panel.
 
     Args:
@@ -165,7 +165,7 @@ def _statuses(run: xr.Dataset) -> Counter[str]:
     return Counter(names[int(code)].lower().replace("_", " ") for code in run["status"].to_numpy())
 
 
-def status_counts(panels: Panels, reading: Reading) -> dict[str, Counts]:
+def status_counts(panels: Panels, reading: PlotSpec) -> dict[str, Counts]:
     """Count for every method and place on the axis what the seeds were doing at the end.
 
     Args:
@@ -187,8 +187,8 @@ def status_counts(panels: Panels, reading: Reading) -> dict[str, Counts]:
     return counts
 
 
-def describe(panels: Panels, reading: Reading) -> str:
-    """Say what the figure shows, for a screen reader.
+def describe(panels: Panels, reading: PlotSpec) -> str:
+    """Say what the plot shows, for a screen reader.
 
     Args:
         panels: The runs.

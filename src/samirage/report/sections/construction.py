@@ -2,9 +2,9 @@
 
 from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import significant
-from samirage.report.plots import construction_figure
+from samirage.report.plots.construction import construction_plot
 from samirage.report.sections.drawing import drawing
-from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
+from samirage.report.sections.section import Block, PlotBlock, Section, missing_notice
 
 INTRODUCTION = (
     "Why must such points exist? Around the top of a hill lies a region where the loss is above some level. Take its "
@@ -45,7 +45,7 @@ def build(folder: RunFolder, study: str) -> Section:
         question="Why must such points exist?",
         notices=missing_notice(folder, study),
         opening=(
-            Block("figure.html", FigureBlock(
+            Block("plot.html", PlotBlock(
                 id=f"{study}-figure",
                 title="The farthest point of a superlevel component (Figure 2 of the paper)",
                 caption=(
@@ -54,8 +54,8 @@ def build(folder: RunFolder, study: str) -> Section:
                     "length says nothing. All points are computed. " + label
                 ),
                 drawings=(
-                    drawing(construction_figure(titled, columns=2), f"{study}-wide", label, screens="wide"),
-                    drawing(construction_figure(titled, columns=1), f"{study}-slim", label, screens="narrow"),
+                    drawing(construction_plot(titled, columns=2), f"{study}-wide", label, screens="wide"),
+                    drawing(construction_plot(titled, columns=1), f"{study}-slim", label, screens="narrow"),
                 ),
             )),
         ),

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from samirage.lab.results.store import RunFolder
 from samirage.report.diagnoses import Confusion, Life, RunRow, confusion, life, run_row
-from samirage.report.plots import confusion_figure, life_figure
+from samirage.report.plots.confusion import confusion_plot
+from samirage.report.plots.life import life_plot
 from samirage.report.sections.drawing import drawing
-from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
+from samirage.report.sections.section import Block, PlotBlock, Section, missing_notice
 
 INTRODUCTION = (
     "A diagnosis says what a run of SAM is doing, from numbers that its steps bring along for nothing. Here it is held "
@@ -48,7 +49,7 @@ def build(folder: RunFolder, study: str) -> Section:
     }
     lives = [life(cells[name]) for name in SHOWN if name in cells]
     label = describe(panels)
-    opening = FigureBlock(
+    opening = PlotBlock(
         id=f"{study}-confusion",
         title="What runs of each class were called",
         caption=(
@@ -56,8 +57,8 @@ def build(folder: RunFolder, study: str) -> Section:
             "passes were made for every seed on analytic functions, and for some of the networks."
         ),
         drawings=(
-            drawing(confusion_figure(panels), f"{study}-confusion-wide", label, screens="wide"),
-            drawing(confusion_figure(panels, cell=0.3), f"{study}-confusion-narrow", label, screens="narrow"),
+            drawing(confusion_plot(panels), f"{study}-confusion-wide", label, screens="wide"),
+            drawing(confusion_plot(panels, cell=0.3), f"{study}-confusion-narrow", label, screens="narrow"),
         ),
     )
     return Section(
@@ -65,17 +66,17 @@ def build(folder: RunFolder, study: str) -> Section:
         headline=(INTRODUCTION, *headline(rows)),
         question="Does the diagnosis call runs by the right name?",
         notices=missing_notice(folder, study),
-        opening=(Block("figure.html", opening),),
+        opening=(Block("plot.html", opening),),
         blocks=(
-            *((Block("figure.html", _lives(lives, study)),) if lives else ()),
+            *((Block("plot.html", _lives(lives, study)),) if lives else ()),
             Block("doctor.html", {"rows": rows, "families": FAMILIES}),
         ),
     )
 
 
-def _lives(lives: Sequence[Life], study: str) -> FigureBlock:
+def _lives(lives: Sequence[Life], study: str) -> PlotBlock:
     label = " ".join(f"{one.title} ends as: {one.statuses[-1]}." for one in lives)
-    return FigureBlock(
+    return PlotBlock(
         id=f"{study}-lives",
         title="The life of a run",
         caption=(
@@ -83,8 +84,8 @@ def _lives(lives: Sequence[Life], study: str) -> FigureBlock:
             "with nothing yet."
         ),
         drawings=(
-            drawing(life_figure(lives, columns=min(3, len(lives))), f"{study}-lives-wide", label, screens="wide"),
-            drawing(life_figure(lives), f"{study}-lives-narrow", label, screens="narrow"),
+            drawing(life_plot(lives, columns=min(3, len(lives))), f"{study}-lives-wide", label, screens="wide"),
+            drawing(life_plot(lives), f"{study}-lives-narrow", label, screens="narrow"),
         ),
     )
 
@@ -118,7 +119,7 @@ def headline(rows: Sequence[RunRow]) -> tuple[str, ...]:
 
 
 def describe(panels: dict[str, Confusion]) -> str:
-    """Say what the figure shows, for a screen reader.
+    """Say what the plot shows, for a screen reader.
 
     Args:
         panels: Name of the way to diagnose -> how often what was said.

@@ -3,7 +3,7 @@
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from samirage.report.plots import figure_svg
+from samirage.report.plots.style import plot_svg
 from samirage.report.sections.section import Drawing, Screens
 from samirage.report.svg import natural_width
 
@@ -20,5 +20,5 @@ def drawing(figure: Figure, prefix: str, label: str, *, screens: Screens = "all"
     Returns:
         The drawing.
     """
-    svg = figure_svg(figure, prefix=prefix, label=label)
+    svg = plot_svg(figure, prefix=prefix, label=label)
     return Drawing(Markup(svg), natural_width(svg), screens, label)

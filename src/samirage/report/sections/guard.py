@@ -6,16 +6,14 @@ from dataclasses import dataclass
 import xarray as xr
 
 from samirage.lab.methods import RECOMMENDED, labels_of, method_named
+from samirage.lab.results.constants import CHANCE
 from samirage.lab.results.runs import join_blocks, rejected_share
 from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import percent
-from samirage.report.plots import remedies_figure
-from samirage.report.plots.remedies import Setting, setting_label
+from samirage.report.plots.remedies import Setting, remedies_plot, setting_label
 from samirage.report.sections.drawing import drawing
-from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
+from samirage.report.sections.section import Block, PlotBlock, Section, missing_notice
 from samirage.report.tables import MethodRow, method_row
-
-CHANCE = 0.1  # ten digits
 
 INTRODUCTION = (
     "A guard follows the slope that SAM finds at distance ρ only where it agrees with the slope at the network itself; "
@@ -59,7 +57,7 @@ def build(folder: RunFolder, study: str) -> Section:
     runs = load(folder, study)
     label = describe(runs)
     columns = min(2, len(runs))
-    figure = FigureBlock(
+    figure = PlotBlock(
         id=f"{study}-remedies",
         title="Final accuracy with every remedy",
         caption=(
@@ -68,8 +66,8 @@ def build(folder: RunFolder, study: str) -> Section:
             "dotted: guessing."
         ),
         drawings=(
-            drawing(remedies_figure(runs, chance=CHANCE, columns=columns), f"{study}-wide", label, screens="wide"),
-            drawing(remedies_figure(runs, chance=CHANCE, columns=1), f"{study}-narrow", label, screens="narrow"),
+            drawing(remedies_plot(runs, chance=CHANCE, columns=columns), f"{study}-wide", label, screens="wide"),
+            drawing(remedies_plot(runs, chance=CHANCE, columns=1), f"{study}-narrow", label, screens="narrow"),
         ),
     )
     labels = labels_of(method for cells in runs.values() for method, _ in cells)
@@ -78,7 +76,7 @@ def build(folder: RunFolder, study: str) -> Section:
         headline=(INTRODUCTION, *headline(runs)),
         question="Which remedy keeps SAM from hallucinating at any radius, and what does it cost?",
         notices=missing_notice(folder, study),
-        opening=(Block("figure.html", figure),),
+        opening=(Block("plot.html", figure),),
         blocks=(Block("remedies.html", {"tables": [table(s, r) for s, r in runs.items()], "labels": labels}),),
     )
 
@@ -177,7 +175,7 @@ def headline(runs: Runs) -> tuple[str, ...]:
 
 
 def describe(runs: Runs) -> str:
-    """Say what the figure shows, for a screen reader.
+    """Say what the plot shows, for a screen reader.
 
     Args:
         runs: The runs.

@@ -4,17 +4,17 @@ import math
 from collections.abc import Sequence
 
 from samirage.lab.methods import labels_of, method_named
+from samirage.lab.results.constants import CHANCE, COLLAPSED_ACCURACY, USUAL_RHO
 from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import duration, percent
-from samirage.report.plots import figure_svg, shift_figure, summary_figure, training_figure
-from samirage.report.plots.style import PAGE_WIDTH
-from samirage.report.plots.summary import USUAL_RHO
+from samirage.report.plots.shift import shift_plot
+from samirage.report.plots.style import PAGE_WIDTH, plot_svg
+from samirage.report.plots.summary import summary_plot
+from samirage.report.plots.training import training_plot
 from samirage.report.runs import StudyRuns, load_runs
 from samirage.report.sections.drawing import drawing
-from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
+from samirage.report.sections.section import Block, PlotBlock, Section, missing_notice
 from samirage.report.tables import MethodRow, method_table
-
-CHANCE = 0.1  # ten digits
 
 INTRODUCTION = (
     "Sharpness-Aware Minimization (SAM) trains a neural network by looking a distance ρ uphill and then moving by the "
@@ -44,18 +44,18 @@ def build(folder: RunFolder, study: str) -> Section:
         headline=(INTRODUCTION, *headline(rows, images=config.get("images"))),
         question="Does SAM stop where no minimum is when a network learns digits, and does a warm start prevent it?",
         notices=missing_notice(folder, study),
-        opening=(Block("figure.html", _summary(runs, rows, study)),),
+        opening=(Block("plot.html", _summary(runs, rows, study)),),
         blocks=(
             Block("methods.html", {"rows": rows, "labels": labels_of(runs.methods())}),
-            Block("figure.html", _training(runs, rows, study)),
-            Block("figure.html", _shift(runs, rows, study)),
+            Block("plot.html", _training(runs, rows, study)),
+            Block("plot.html", _shift(runs, rows, study)),
         ),
         facts=() if math.isnan(runs.seconds) else (("computing time", duration(runs.seconds)),),
     )
 
 
 def summary_svg(folder: RunFolder, study: str = "mnist") -> str:
-    """Draw the summary figure as an SVG file of its own, for a README; it follows the reader's light or dark scheme.
+    """Draw the summary plot as an SVG file of its own, for a README; it follows the reader's light or dark scheme.
 
     Args:
         folder: The run folder.
@@ -68,8 +68,8 @@ def summary_svg(folder: RunFolder, study: str = "mnist") -> str:
         UserError: If no cell has finished, or a cell cannot be read.
     """
     runs = load_runs(folder, study)
-    figure = summary_figure(runs, chance=CHANCE)
-    return figure_svg(figure, prefix=study, label=_describe(method_table(runs)), standalone=True)
+    figure = summary_plot(runs, chance=CHANCE)
+    return plot_svg(figure, prefix=study, label=_describe(method_table(runs)), standalone=True)
 
 
 def headline(rows: Sequence[MethodRow], *, images: int | None = None) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ def headline(rows: Sequence[MethodRow], *, images: int | None = None) -> tuple[s
             f"With SAM at ρ = {worst.rho:g}, {worst.hallucinated.k} of {worst.n} networks end at such a point, "
             f"and on average {percent(worst.accuracy.mean)} of the test digits are read correctly"
         )
-        text += f" (guessing: {percent(CHANCE)})" if worst.accuracy.mean < 2 * CHANCE else ""
+        text += f" (guessing: {percent(CHANCE)})" if worst.accuracy.mean < COLLAPSED_ACCURACY else ""
     else:
         text = task + (
             f"No network trained with SAM ends at such a point, at any of {len(alone)} radii; the lowest mean "
@@ -125,9 +125,9 @@ def _usual(alone: Sequence[MethodRow]) -> tuple[str, ...]:
     )
 
 
-def _summary(runs: StudyRuns, rows: Sequence[MethodRow], study: str) -> FigureBlock:
+def _summary(runs: StudyRuns, rows: Sequence[MethodRow], study: str) -> PlotBlock:
     label = _describe(rows)
-    return FigureBlock(
+    return PlotBlock(
         id=f"{study}-summary",
         title="Final accuracy, and where SAM hallucinates",
         caption=(
@@ -138,9 +138,9 @@ def _summary(runs: StudyRuns, rows: Sequence[MethodRow], study: str) -> FigureBl
         ),
         drawings=(
             drawing(
-                summary_figure(runs, width=PAGE_WIDTH, chance=CHANCE), f"{study}-summary-wide", label, screens="wide"
+                summary_plot(runs, width=PAGE_WIDTH, chance=CHANCE), f"{study}-summary-wide", label, screens="wide"
             ),
-            drawing(summary_figure(runs, width=3.8, chance=CHANCE), f"{study}-summary-narrow", label, screens="narrow"),
+            drawing(summary_plot(runs, width=3.8, chance=CHANCE), f"{study}-summary-narrow", label, screens="narrow"),
         ),
     )
 
@@ -151,8 +151,8 @@ THINNED = (
 )
 
 
-def _training(runs: StudyRuns, rows: Sequence[MethodRow], study: str) -> FigureBlock:
-    return FigureBlock(
+def _training(runs: StudyRuns, rows: Sequence[MethodRow], study: str) -> PlotBlock:
+    return PlotBlock(
         id=f"{study}-training",
         title="Loss and accuracy during training",
         caption=(
@@ -160,17 +160,17 @@ def _training(runs: StudyRuns, rows: Sequence[MethodRow], study: str) -> FigureB
             "gradient steps up to the dotted line, then SAM. Thin curves are single seeds, bold ones their mean; the "
             "dashed curve is the mean of plain gradient descent. The loss is on a log scale." + THINNED
         ),
-        drawings=(drawing(training_figure(runs), f"{study}-training", "Training curves. " + _describe(rows)),),
+        drawings=(drawing(training_plot(runs), f"{study}-training", "Training curves. " + _describe(rows)),),
     )
 
 
-def _shift(runs: StudyRuns, rows: Sequence[MethodRow], study: str) -> FigureBlock:
+def _shift(runs: StudyRuns, rows: Sequence[MethodRow], study: str) -> PlotBlock:
     ratios = "; ".join(
         f"{method_named(row.method).label} at ρ = {row.rho:g}: {row.shift_ratio:.2g}"
         for row in rows
         if row.method != "sgd"
     )
-    return FigureBlock(
+    return PlotBlock(
         id=f"{study}-shift",
         title="The slope that SAM follows, and the real one",
         caption=(
@@ -180,7 +180,7 @@ def _shift(runs: StudyRuns, rows: Sequence[MethodRow], study: str) -> FigureBloc
             "not; the counts above the columns are of filled ones. Both axes are logarithmic; values below 10⁻⁸ are "
             "drawn there. Bold: median of the seeds." + THINNED
         ),
-        drawings=(drawing(shift_figure(runs), f"{study}-shift", f"Median shift ratio at the end. {ratios}."),),
+        drawings=(drawing(shift_plot(runs), f"{study}-shift", f"Median shift ratio at the end. {ratios}."),),
     )
 
 

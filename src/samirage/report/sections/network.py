@@ -7,9 +7,11 @@ import xarray as xr
 
 from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import percent, significant
-from samirage.report.plots import Panel, maps_figure, profile_figure, surface_pair
+from samirage.report.plots.maps import Panel, maps_plot
+from samirage.report.plots.profile import profile_plot
+from samirage.report.plots.surfaces import surface_pair
 from samirage.report.sections.drawing import drawing
-from samirage.report.sections.section import Block, FigureBlock, Section, SurfacesBlock, missing_notice
+from samirage.report.sections.section import Block, PlotBlock, Section, SurfacesBlock, missing_notice
 
 INTRODUCTION = (
     "The same in a network that reads handwritten digits, with 25,450 weights. Flipping the signs of some hidden units "
@@ -36,7 +38,7 @@ def build(folder: RunFolder, study: str) -> Section:
     if (cell := cells.get("random")) is not None:
         panels = [Panel(cell, "loss", "(a) f"), Panel(cell, "loss_sam", "(b) f^SAM")]
         label = f"{figures_at(cell)} Maps of f and f-SAM on a plane of two random directions through x_h."
-        opening.append(Block("figure.html", FigureBlock(
+        opening.append(Block("plot.html", PlotBlock(
             id=f"{study}-random",
             title="Two random directions (Figure 3 (a) and (b) of the paper)",
             caption=(
@@ -44,8 +46,8 @@ def build(folder: RunFolder, study: str) -> Section:
                 "that SAM sees is narrow and deep beside anything that f does there. " + honesty(cell)
             ),
             drawings=(
-                drawing(maps_figure(panels, columns=2), f"{study}-random-wide", label, screens="wide"),
-                drawing(maps_figure(panels, columns=1), f"{study}-random-slim", label, screens="narrow"),
+                drawing(maps_plot(panels, columns=2), f"{study}-random-wide", label, screens="wide"),
+                drawing(maps_plot(panels, columns=1), f"{study}-random-slim", label, screens="narrow"),
             ),
         )))  # fmt: skip
         blocks.append(Block("surfaces.html", SurfacesBlock(
@@ -56,13 +58,13 @@ def build(folder: RunFolder, study: str) -> Section:
         )))  # fmt: skip
     if (cell := cells.get("along-u")) is not None:
         label = f"The loss along u: it rises from x_h over a ridge and falls to x-plus. {figures_at(cell)}"
-        opening.append(Block("figure.html", FigureBlock(
+        opening.append(Block("plot.html", PlotBlock(
             id=f"{study}-profile",
             title="The ridge that SAM looks across",
             caption="The loss along the ascent direction u, from behind xₕ to beyond x⁺ = xₕ + ρu. " + honesty(cell),
             drawings=(
-                drawing(profile_figure(cell), f"{study}-profile-wide", label, screens="wide"),
-                drawing(profile_figure(cell, width=4.2), f"{study}-profile-slim", label, screens="narrow"),
+                drawing(profile_plot(cell), f"{study}-profile-wide", label, screens="wide"),
+                drawing(profile_plot(cell, width=4.2), f"{study}-profile-slim", label, screens="narrow"),
             ),
         )))  # fmt: skip
     if (cell := cells.get("trajectory")) is not None:
@@ -71,7 +73,7 @@ def build(folder: RunFolder, study: str) -> Section:
         )
         scale = ("loss_sam",)
         panel = Panel(cell, "loss_sam", "(c) f^SAM")
-        opening.append(Block("figure.html", FigureBlock(
+        opening.append(Block("plot.html", PlotBlock(
             id=f"{study}-trajectory",
             title="SAM comes back (Figure 3 (c) of the paper)",
             caption=(
@@ -80,8 +82,8 @@ def build(folder: RunFolder, study: str) -> Section:
                 f"Coordinates are distances. {honesty(cell)}"
             ),
             drawings=(
-                drawing(maps_figure([panel], columns=1, scale=scale), f"{study}-way-wide", label, screens="wide"),
-                drawing(maps_figure([panel], columns=1, scale=scale), f"{study}-way-slim", label, screens="narrow"),
+                drawing(maps_plot([panel], columns=1, scale=scale), f"{study}-way-wide", label, screens="wide"),
+                drawing(maps_plot([panel], columns=1, scale=scale), f"{study}-way-slim", label, screens="narrow"),
             ),
         )))  # fmt: skip
     return Section(
@@ -122,7 +124,7 @@ def figures_at(cell: xr.Dataset) -> str:
 
 
 def honesty(cell: xr.Dataset) -> str:
-    """Say what a picture of a slice leaves out.
+    """Say what a plot of a slice leaves out.
 
     Args:
         cell: A slice.

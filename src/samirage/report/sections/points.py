@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from samirage.lab.results.constants import POLISHED_SHIFT_RATIO
 from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import significant
-from samirage.report.plots import back_figure, portrait_figure
-from samirage.report.plots.back import Knock
+from samirage.report.plots.back import Perturbation, back_plot
+from samirage.report.plots.portrait import portrait_plot
 from samirage.report.sections.drawing import drawing
-from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
-
-POLISHED = 1e-5
+from samirage.report.sections.section import Block, PlotBlock, Section, missing_notice
 
 INTRODUCTION = (
     "SAM rests where the slope vanishes at a distance ρ uphill. If the slope does not vanish at the network itself, "
@@ -40,7 +39,7 @@ CAPTIONS = {
     ),
 }
 
-KNOCKS = {
+PERTURBATIONS = {
     "random": "A random direction, 1 % of ‖x‖",
     "downhill": "Against the slope, 10 % of ‖x‖",
     "steepest": "Where the ratio grows fastest",
@@ -87,9 +86,9 @@ def build(folder: RunFolder, study: str) -> Section:
     """
     cells = {name: folder.read_cell(study, name) for name in folder.finished(study)}
     portraits = {cell.attrs["function"]: cell for cell in _part(cells, "portrait-")}
-    figures = [Block("figure.html", _portrait(name, cell, study)) for name, cell in portraits.items()]
-    knocks = gather(cells)
-    blocks = [Block("figure.html", _back(knocks, study))] if knocks else []
+    plots = [Block("plot.html", _portrait(name, cell, study)) for name, cell in portraits.items()]
+    perturbations = gather(cells)
+    blocks = [Block("plot.html", _back(perturbations, study))] if perturbations else []
     rows = [proof_row(cell) for cell in _part(cells, "proof-")]
     if rows:
         statement = max(_part(cells, "proof-"), key=lambda cell: int(cell.parameters) * bool(cell.confirmed))
@@ -102,8 +101,8 @@ def build(folder: RunFolder, study: str) -> Section:
         headline=(INTRODUCTION, *headline(cells)),
         question="Can hallucinated points be found, followed, returned to and proved?",
         notices=missing_notice(folder, study),
-        opening=tuple(figures[:1]),
-        blocks=(*figures[1:], *blocks),
+        opening=tuple(plots[:1]),
+        blocks=(*plots[1:], *blocks),
     )
 
 
@@ -160,7 +159,7 @@ def _network_headline(cells: Mapping[str, xr.Dataset]) -> tuple[str, ...]:
     return (
         f"{networks} that SAM trained on handwritten digits at ρ = {runs[0].attrs['rho']:g}, polished to a shift ratio "
         f"of at most {significant(ratio, 1)}, got these certificates: {named}; attracting in the strict sense: "
-        f"{attracted}. Knocked off against the slope, {back['downhill']} of {n} are at a hallucinated point again "
+        f"{attracted}. Perturbed against the slope, {back['downhill']} of {n} are at a hallucinated point again "
         f"after {int(runs[0].step[-1]) + 1} steps of SAM, and {back['steepest']} of {n} after the steepest "
         f"perturbation. It is another one: the median distance from the first is {100 * gone:.0f} % of ‖x‖.",
     )
@@ -205,7 +204,7 @@ def _forms(cell: xr.Dataset) -> list[dict[str, object]]:
     ]
 
 
-def gather(cells: Mapping[str, xr.Dataset]) -> list[Knock]:
+def gather(cells: Mapping[str, xr.Dataset]) -> list[Perturbation]:
     """Collect what happened after the perturbations: of SAM's networks, and of the largest that provably attracts.
 
     Args:
@@ -215,12 +214,12 @@ def gather(cells: Mapping[str, xr.Dataset]) -> list[Knock]:
         One record for each kind of perturbation.
     """
     runs, found = _part(cells, "return-"), []
-    for name, title in KNOCKS.items():
+    for name, title in PERTURBATIONS.items():
         if runs:
             relative = [cell.sel(perturbation=name).distance / cell["size"] for cell in runs]
             control = [cell.control_distance / cell["size"] for cell in runs]
             found.append(
-                Knock(
+                Perturbation(
                     title,
                     runs[0].step.values,
                     np.concatenate([cell.sel(perturbation=name).shift_ratio.values for cell in runs]),
@@ -233,19 +232,21 @@ def gather(cells: Mapping[str, xr.Dataset]) -> list[Knock]:
         curves = [np.stack([cell[name].values for cell in proved]) for name in ("shift_ratio", "distance")]
         sizes = np.array([cell.attrs["size"] for cell in proved])[:, None]
         steps = proved[0].step.values
-        found.append(Knock("Small networks, proved to attract", steps, curves[0], curves[1] / sizes, np.empty((0, 0))))
+        found.append(
+            Perturbation("Small networks, proved to attract", steps, curves[0], curves[1] / sizes, np.empty((0, 0)))
+        )
     return found
 
 
-def _portrait(name: str, cell: xr.Dataset, study: str) -> FigureBlock:
+def _portrait(name: str, cell: xr.Dataset, study: str) -> PlotBlock:
     label = describe(cell)
-    return FigureBlock(
+    return PlotBlock(
         id=f"{study}-{name}",
         title=TITLES.get(name, name),
         caption=CAPTIONS.get(name, ""),
         drawings=(
-            drawing(portrait_figure(cell, columns=3), f"{study}-{name}-wide", label, screens="wide"),
-            drawing(portrait_figure(cell, columns=1), f"{study}-{name}-narrow", label, screens="narrow"),
+            drawing(portrait_plot(cell, columns=3), f"{study}-{name}-wide", label, screens="wide"),
+            drawing(portrait_plot(cell, columns=1), f"{study}-{name}-narrow", label, screens="narrow"),
         ),
     )
 
@@ -272,16 +273,16 @@ def describe(cell: xr.Dataset) -> str:
     )
 
 
-def _back(knocks: Sequence[Knock], study: str) -> FigureBlock:
+def _back(perturbations: Sequence[Perturbation], study: str) -> PlotBlock:
     label = " ".join(
-        f"{knock.title}: the median shift ratio goes from {np.median(knock.shift_ratio[:, 0]):.1g} to "
-        f"{np.median(knock.shift_ratio[:, -1]):.1g}."
-        for knock in knocks
+        f"{perturbation.title}: the median shift ratio goes from {np.median(perturbation.shift_ratio[:, 0]):.1g} to "
+        f"{np.median(perturbation.shift_ratio[:, -1]):.1g}."
+        for perturbation in perturbations
     )
-    wide = back_figure(knocks, columns=min(4, len(knocks)), threshold=POLISHED)
-    return FigureBlock(
+    wide = back_plot(perturbations, columns=min(4, len(perturbations)), threshold=POLISHED_SHIFT_RATIO)
+    return PlotBlock(
         id=f"{study}-back",
-        title="Knocked off, and back",
+        title="Perturbed, and back",
         caption=(
             "The protocol of the paper's Figure 3. The shift ratio is the length of the slope that SAM follows by that "
             "of the real one. A random direction, among thousands, hardly changes what the network computes; the next "
@@ -293,7 +294,10 @@ def _back(knocks: Sequence[Knock], study: str) -> FigureBlock:
         drawings=(
             drawing(wide, f"{study}-back-wide", label, screens="wide"),
             drawing(
-                back_figure(knocks, columns=1, threshold=POLISHED), f"{study}-back-narrow", label, screens="narrow"
+                back_plot(perturbations, columns=1, threshold=POLISHED_SHIFT_RATIO),
+                f"{study}-back-narrow",
+                label,
+                screens="narrow",
             ),
         ),
     )

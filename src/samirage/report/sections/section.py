@@ -13,12 +13,12 @@ Screens = Literal["all", "wide", "narrow"]
 
 @dataclass(frozen=True)
 class Drawing:
-    """One drawing of a figure.
+    """One drawing of a plot.
 
     Attributes:
         svg: The SVG element, which carries its text for screen readers.
         natural_width: Width in CSS pixels at which its text has the intended size; it scrolls rather than shrink much.
-        screens: On which screens it is shown; a figure may have one drawing for wide and one for narrow ones.
+        screens: On which screens it is shown; a plot may have one drawing for wide and one for narrow ones.
         label: What it shows, in words.
     """
 
@@ -29,8 +29,8 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class FigureBlock:
-    """A figure with its heading and caption.
+class PlotBlock:
+    """A plot with its heading and caption.
 
     Attributes:
         id: Its id on the page.

@@ -7,12 +7,13 @@ import xarray as xr
 
 from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import percent, significant
-from samirage.report.plots import Panel, maps_figure, surface_pair
+from samirage.report.plots.maps import Panel, maps_plot
+from samirage.report.plots.surfaces import surface_pair
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import (
     Block,
     Drawing,
-    FigureBlock,
+    PlotBlock,
     Screens,
     Section,
     SurfacesBlock,
@@ -66,7 +67,7 @@ def build(folder: RunFolder, study: str) -> Section:
         question="What does SAM see of a landscape, and where does it go?",
         notices=missing_notice(folder, study),
         opening=(
-            Block("figure.html", FigureBlock(
+            Block("plot.html", PlotBlock(
                 id=f"{study}-maps",
                 title="The loss, what SAM sees of it, and where SAM goes (Figure 1 of the paper)",
                 caption=(
@@ -80,7 +81,7 @@ def build(folder: RunFolder, study: str) -> Section:
             )),
         ),
         blocks=(
-            Block("figure.html", FigureBlock(
+            Block("plot.html", PlotBlock(
                 id=f"{study}-ways",
                 title="Four ways down from the same starts",
                 caption=(
@@ -109,7 +110,7 @@ def _drawings(
     scale: Sequence[str] = ("loss", "loss_sam"),
 ) -> tuple[Drawing, ...]:
     return tuple(
-        drawing(maps_figure(panels, columns=n, top=top, scale=scale), f"{prefix}-{screens}", label, screens=screens)
+        drawing(maps_plot(panels, columns=n, top=top, scale=scale), f"{prefix}-{screens}", label, screens=screens)
         for n, screens in ((columns, WIDE), (1, NARROW))
     )
 
@@ -130,7 +131,7 @@ def headline(cell: xr.Dataset) -> str:
 
 
 def describe(cell: xr.Dataset) -> str:
-    """Say what the figures show, for a screen reader.
+    """Say what the plots show, for a screen reader.
 
     Args:
         cell: The cell.

@@ -6,9 +6,9 @@ import xarray as xr
 
 from samirage.lab.methods import method_named
 from samirage.lab.results.store import RunFolder
-from samirage.report.plots import wells_figure
+from samirage.report.plots.wells import wells_plot
 from samirage.report.sections.drawing import drawing
-from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
+from samirage.report.sections.section import Block, PlotBlock, Section, missing_notice
 
 
 def build(folder: RunFolder, study: str) -> Section:
@@ -27,7 +27,7 @@ def build(folder: RunFolder, study: str) -> Section:
     cells = {name: folder.read_cell(study, name) for name in folder.finished(study)}
     label = describe(cells)
     rho = next(iter(cells.values())).attrs["rho"]
-    figure = FigureBlock(
+    figure = PlotBlock(
         id=f"{study}-ends",
         title="Two wells and the ridge between them",
         caption=(
@@ -35,8 +35,8 @@ def build(folder: RunFolder, study: str) -> Section:
             "which the shifted slope vanishes although f's own does not."
         ),
         drawings=(
-            drawing(wells_figure(cells, columns=3), f"{study}-wide", label, screens="wide"),
-            drawing(wells_figure(cells, columns=1), f"{study}-narrow", label, screens="narrow"),
+            drawing(wells_plot(cells, columns=3), f"{study}-wide", label, screens="wide"),
+            drawing(wells_plot(cells, columns=1), f"{study}-narrow", label, screens="narrow"),
         ),
     )
     return Section(
@@ -48,7 +48,7 @@ def build(folder: RunFolder, study: str) -> Section:
         ),
         question="Which remedy frees SAM from the ridge of a double well, where everything can be seen?",
         notices=missing_notice(folder, study),
-        opening=(Block("figure.html", figure),),
+        opening=(Block("plot.html", figure),),
     )
 
 

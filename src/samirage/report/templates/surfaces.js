@@ -6,7 +6,7 @@
     const axis = { color: ink, gridcolor: ink + "33", zerolinecolor: ink + "55" };
     return {
       paper_bgcolor: "rgba(0,0,0,0)",
-      font: { family: colour("--figure-font"), size: 12, color: ink },
+      font: { family: colour("--plot-font"), size: 12, color: ink },
       axes: axis,
     };
   };

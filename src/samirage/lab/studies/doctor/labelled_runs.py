@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from samirage.lab.engine.ensemble import Recipe
+from samirage.lab.results.constants import SWITCH_FRACTION
 from samirage.landscape import DoubleWell, Quadratic, Ring, Smooth, TorchFunction
 from samirage.sam import Guard, Status, WarmStart
 
@@ -253,7 +254,7 @@ def networks(steps: int) -> tuple[LabelledNetwork, ...]:
         network("tanh-plateau", plateau, freezes, "tanh-squared", lr=0.1, rho=10.0),
         network(
             "softmax-switched", plateau, "Plain steps first, then the same: the remedy comes too late for this radius.",
-            "softmax-squared", lr=1.0, rho=10.0, warm_start=WarmStart(fraction=0.1, total_steps=steps),
+            "softmax-squared", lr=1.0, rho=10.0, warm_start=WarmStart(fraction=SWITCH_FRACTION, total_steps=steps),
         ),
         network(
             "entropy-bounce", bounce,

@@ -6,7 +6,7 @@ by the records of its steps alone (an optimizer without a monitor), and by the m
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, Final
 
@@ -18,13 +18,13 @@ from torch import Tensor
 from samirage.diagnosis import Diagnosis, Thresholds, Watch
 from samirage.diagnosis.confirm import Loss, confirm_status
 from samirage.diagnosis.figures import values_of
-from samirage.lab.engine.compute import default_threads
 from samirage.lab.engine.ensemble import train
 from samirage.lab.engine.functions import Particles
 from samirage.lab.engine.models import LOSSES
 from samirage.lab.engine.stacked import AbstractStack
 from samirage.lab.results.claims import Claim, Relation, share_claim
-from samirage.lab.studies.base import AbstractSeededStudy, Cell, without_own
+from samirage.lab.results.config import StudyConfig
+from samirage.lab.studies.base import AbstractSeededStudy, Cell
 from samirage.lab.studies.doctor.labelled_runs import POINTS, Labelled, LabelledNetwork, LabelledPoint, networks
 from samirage.lab.tasks.diagnosis_codes import ATTRIBUTES, SAMPLE, STATUSES, codes, judged
 from samirage.lab.tasks.mnist import Digits
@@ -36,37 +36,29 @@ _NOT_TRIED: Final = -1
 _MOTION: Final = tuple(field.name for field in fields(MotionFigures))
 
 
-@dataclass(frozen=True)
-class DoctorConfig:
-    """All that decides the numbers of this study.
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig(StudyConfig):
+    """What decides the numbers of this study, besides what every study has.
 
     Attributes:
-        scale: Preset that the values started from.
         data: Name of the data set of the networks.
         images: Training images used; the first so many.
         steps: Gradient steps of the networks.
         seeds: Number of seeds of every run.
         confirmed: Number of them that get the extra passes, of the networks (of the points all do).
-        first_seed: The first seed; the others follow.
-        device: Where to compute.
-        threads: CPU threads.
     """
 
-    scale: str
     data: str
     images: int
     steps: int
     seeds: int
     confirmed: int
-    first_seed: int = 0
-    device: str = "cpu"
-    threads: int = 1
 
 
 SCALES: Final[dict[str, DoctorConfig]] = {
-    "smoke": DoctorConfig("smoke", "mnist-mini", images=200, steps=160, seeds=2, confirmed=1),
-    "laptop": DoctorConfig("laptop", "mnist-mini", images=500, steps=400, seeds=16, confirmed=4),
-    "paper": DoctorConfig("paper", "mnist", images=10_000, steps=1000, seeds=80, confirmed=16),
+    "smoke": DoctorConfig(scale="smoke", data="mnist-mini", images=200, steps=160, seeds=2, confirmed=1),
+    "laptop": DoctorConfig(scale="laptop", data="mnist-mini", images=500, steps=400, seeds=16, confirmed=4),
+    "paper": DoctorConfig(scale="paper", data="mnist", images=10_000, steps=1000, seeds=80, confirmed=16),
 }
 
 
@@ -86,11 +78,12 @@ class DoctorStudy(AbstractSeededStudy[DoctorConfig]):
     """
 
     name: ClassVar[str] = "doctor"
+    scales = SCALES
+    fixed = ("loss", "rhos")
 
     def __init__(self, settings: DoctorConfig, data_dir: str | None = None) -> None:
-        super().__init__(settings)
+        super().__init__(settings, data_dir)
         self._runs: dict[str, Labelled] = {run.name: run for run in (*POINTS, *networks(settings.steps))}
-        self._data_dir = data_dir
 
     @cached_property
     def _digits(self) -> dict[int, Digits]:  # by width of the hidden layer
@@ -265,16 +258,3 @@ def alarms(cell: xr.Dataset) -> NDArray[np.bool_]:
 def _margin(diagnosis: Diagnosis) -> float:
     """The smallest margin of what the diagnosis rests on; NaN where nothing was asked."""
     return min((f.margin for f in diagnosis.figures.values() if f.passed), default=math.nan)
-
-
-def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> DoctorStudy:
-    """Return the study at a scale.
-
-    Args:
-        scale: One of `SCALES`.
-        overrides: Settings that differ from the scale's own, by name.
-        data_dir: Folder of the data set, where it is not the one in the package.
-
-    """
-    without_own("doctor", overrides)
-    return DoctorStudy(replace(SCALES[scale], **{"threads": default_threads(), **overrides}), data_dir)

@@ -19,6 +19,12 @@ from torch import Tensor, nn
 from samirage.lab.engine.ensemble import Recipe, train
 from samirage.lab.engine.models import LOSSES
 from samirage.lab.engine.stacked import AbstractStack, stack
+from samirage.lab.results.constants import (
+    END_FRACTION,
+    HALLUCINATED_GRAD_FRACTION,
+    HALLUCINATED_SHIFT_RATIO,
+    JUDGED_BY,
+)
 from samirage.lab.tasks.mnist import LEARNING_RATES, Digits
 from samirage.landscape import Objective
 from samirage.points import Certificate, certify, polish
@@ -28,16 +34,12 @@ from samirage.sam.medians import median
 
 PERTURBATIONS: Final = ("random", "downhill", "steepest")
 RETURN_STEPS: Final = 1000
-POLISHED: Final = 1e-5
-"""Largest shift ratio of a polished point."""
-
 _AIM: Final = 1e-6  # shift ratio at which polishing stops
 _POLISHES: Final = 24
 _PRODUCTS: Final = 60  # per step of polishing
 _SIZES: Final = {"random": 0.01, "downhill": 0.1, "steepest": 0.1}  # of the perturbations, relative to ‖x‖
 _PIECES: Final = 10  # in which the steepest perturbation follows its bending way
 _POINTS: Final = 100  # of a stored curve
-_END: Final = 0.05  # share of the steps over which the state at the end is taken
 STATUSES: Final = tuple(Status)
 
 
@@ -97,17 +99,19 @@ def returns(
     plain = Recipe(steps=settings.return_steps, lr=lr)
     control = _followed(stack(_at(modules, objectives, polished, 1), LOSSES[settings.loss], x, labels),
                         plain, polished, advance)  # fmt: skip
-    early = median(course["grad_norm"][: max(1, round(_END * settings.steps))]).double()
-    window = max(1, round(_END * settings.return_steps))
+    early = median(course["grad_norm"][: max(1, round(END_FRACTION * settings.steps))]).double()
+    window = max(1, round(END_FRACTION * settings.return_steps))
     ended = is_at_hallucinated_point(
         median(data["shift_ratio"][-window:]),
         median(data["grad_norm"][-window:]),
         early.repeat_interleave(len(PERTURBATIONS)),
+        max_shift_ratio=HALLUCINATED_SHIFT_RATIO,
+        min_grad_fraction=HALLUCINATED_GRAD_FRACTION,
     )
     stride = -(-settings.return_steps // _POINTS)
     kept = [*range(0, settings.return_steps, stride)]
     kept += [settings.return_steps - 1] if kept[-1] != settings.return_steps - 1 else []
-    results: dict[str, tuple[Any, NDArray[Any]]] = {
+    results: dict[str, tuple[Any, ...]] = {
         name: (("seed", "perturbation", "step"), _numpy(data[name][kept].T.reshape(*shape, -1).float()))
         for name in ("shift_ratio", "grad_norm", "loss", "distance")
     }
@@ -116,7 +120,7 @@ def returns(
         for name in ("loss", "distance", "grad_norm")
     }
     results |= {
-        "back": (("seed", "perturbation"), _numpy(ended.reshape(shape))),
+        "back": (("seed", "perturbation"), _numpy(ended.reshape(shape)), dict(JUDGED_BY)),
         "trained_shift_ratio": ("seed", _numpy(course["shift_ratio"][-1])),
         "polish_distance": ("seed", np.array([float((p - t).norm()) for p, t in zip(polished, trained, strict=True)])),
         "size": ("seed", np.array([float(p.norm()) for p in polished])),

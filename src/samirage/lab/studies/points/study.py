@@ -6,7 +6,7 @@ knocked off it (the protocol of Figure 3 of arXiv 2509.21818); and theorems are 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Final
 
@@ -14,11 +14,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from samirage.lab.engine.compute import default_threads
 from samirage.lab.results.claims import DETERMINISTIC, EXTREME, NOTHING, Claim, Relation
-from samirage.lab.studies.base import AbstractSeededStudy, Cell, without_own
+from samirage.lab.results.config import StudyConfig
+from samirage.lab.results.constants import POLISHED_SHIFT_RATIO
+from samirage.lab.studies.base import AbstractSeededStudy, Cell
 from samirage.lab.studies.points.closed_forms import CLOSED_FORMS, WINDOW_TOLERANCE
-from samirage.lab.studies.points.perturb_and_return import POLISHED, ReturnSettings, returns
+from samirage.lab.studies.points.perturb_and_return import ReturnSettings, returns
 from samirage.lab.studies.points.portraits import PORTRAITS, portrait
 from samirage.lab.studies.points.proofs import ANALYTIC, analytic_subject, network_subject, prove_and_plant
 from samirage.lab.tasks.mnist import Digits
@@ -28,12 +29,11 @@ _SMALL_IMAGES: Final = 40  # of the networks that are proved
 _RESIDUAL: Final = 1e-12
 
 
-@dataclass(frozen=True)
-class PointsConfig:
-    """All that decides the numbers of this study.
+@dataclass(frozen=True, kw_only=True)
+class PointsConfig(StudyConfig):
+    """What decides the numbers of this study, besides what every study has.
 
     Attributes:
-        scale: Preset that the values started from.
         functions: The analytic functions whose closed forms are checked.
         proved: Those of which a point is proved.
         networks: The small networks of which a point is proved: `"5x1"` has 5·5 inputs and 1 hidden unit.
@@ -45,12 +45,8 @@ class PointsConfig:
         steps: SAM's steps before polishing.
         return_steps: SAM's steps after the perturbation.
         seeds: Number of networks.
-        first_seed: The first seed; the others follow.
-        device: Where those networks are computed; all else is computed on the CPU.
-        threads: CPU threads.
     """
 
-    scale: str
     functions: tuple[str, ...]
     proved: tuple[str, ...]
     networks: tuple[str, ...]
@@ -62,25 +58,46 @@ class PointsConfig:
     seeds: int
     loss: str = "softmax-squared"
     rho: float = 10.0
-    first_seed: int = 0
-    device: str = "cpu"
-    threads: int = 1
 
 
 SCALES: Final[dict[str, PointsConfig]] = {
     "smoke": PointsConfig(
-        "smoke", ("quadratic", "moat"), ("double-well", "moat"), ("3x1",), resolution=12, data="mnist-mini",
-        images=100, steps=200, return_steps=60, seeds=1,
+        scale="smoke",
+        functions=("quadratic", "moat"),
+        proved=("double-well", "moat"),
+        networks=("3x1",),
+        resolution=12,
+        data="mnist-mini",
+        images=100,
+        steps=200,
+        return_steps=60,
+        seeds=1,
     ),
     "laptop": PointsConfig(
-        "laptop", tuple(CLOSED_FORMS), tuple(ANALYTIC), ("3x1", "5x1", "7x1", "10x1", "14x1", "14x2"), resolution=90,
-        data="mnist-mini", images=500, steps=600, return_steps=1000, seeds=4,
+        scale="laptop",
+        functions=tuple(CLOSED_FORMS),
+        proved=tuple(ANALYTIC),
+        networks=("3x1", "5x1", "7x1", "10x1", "14x1", "14x2"),
+        resolution=90,
+        data="mnist-mini",
+        images=500,
+        steps=600,
+        return_steps=1000,
+        seeds=4,
     ),
     "paper": PointsConfig(
-        "paper", tuple(CLOSED_FORMS), tuple(ANALYTIC), ("3x1", "3x2", "5x1", "7x1", "10x1", "14x1", "28x1", "24x2"),
-        resolution=240, data="mnist", images=10_000, steps=2000, return_steps=1000, seeds=16,
+        scale="paper",
+        functions=tuple(CLOSED_FORMS),
+        proved=tuple(ANALYTIC),
+        networks=("3x1", "3x2", "5x1", "7x1", "10x1", "14x1", "28x1", "24x2"),
+        resolution=240,
+        data="mnist",
+        images=10_000,
+        steps=2000,
+        return_steps=1000,
+        seeds=16,
     ),
-}  # fmt: skip
+}
 
 
 class PointsStudy(AbstractSeededStudy[PointsConfig]):
@@ -99,10 +116,8 @@ class PointsStudy(AbstractSeededStudy[PointsConfig]):
     """
 
     name: ClassVar[str] = "points"
-
-    def __init__(self, settings: PointsConfig, data_dir: str | None = None) -> None:
-        super().__init__(settings)
-        self._data_dir = data_dir
+    scales = SCALES
+    fixed = ("loss", "rhos")
 
     @cached_property
     def _digits(self) -> Digits:
@@ -262,35 +277,23 @@ def _return_claims(results: Mapping[str, xr.Dataset], command: str) -> list[Clai
                     for cell in cells for kind in cell.kind.values]  # fmt: skip
     random = [cell.sel(perturbation="random") for cell in cells]
     stays = [
-        bool(run.shift_ratio[-1] <= POLISHED and run.distance[-1] <= 1.01 * run.distance[0])
+        bool(run.shift_ratio[-1] <= POLISHED_SHIFT_RATIO and run.distance[-1] <= 1.01 * run.distance[0])
         for cell in random
         for run in (cell.isel(seed=i) for i in range(cell.sizes["seed"]))
     ]
     adverse = np.concatenate([cell.back.sel(perturbation=["downhill", "steepest"]).values.ravel() for cell in cells])
+    polished = np.format_float_scientific(POLISHED_SHIFT_RATIO, trim="-", exp_digits=1)
     figure = "Figure 3, in kind; thresholds ours"
     return [
-        _claim("Networks that SAM trained on handwritten digits are polished to a shift ratio of at most 1e-5", "ours",
-               Relation.AT_MOST, POLISHED, ratios, command, worst=True),
+        _claim("Networks that SAM trained on handwritten digits are polished to a shift ratio of at most "
+               f"{polished}", "ours",
+               Relation.AT_MOST, POLISHED_SHIFT_RATIO, ratios, command, worst=True),
         _claim("The certificate calls every such point hallucinated", "ours", Relation.AT_LEAST, 1.0, hallucinated,
                command),
         _claim("After a random perturbation of a hundredth of its size, SAM's network has a shift ratio of at most "
-               "1e-5 at the end and is at most 1 % farther away", figure, Relation.AT_LEAST, 1.0, stays, command),
+               f"{polished} at the end and is at most 1 % farther away", figure, Relation.AT_LEAST, 1.0, stays,
+               command),
         _claim("Knocked off against the slope, or along the way on which the shift ratio grows fastest, by a tenth of "
                "its size, SAM's network ends at a hallucinated point again", figure, Relation.AT_LEAST, 0.9, adverse,
                command),
     ]  # fmt: skip
-
-
-def create(scale: str, overrides: Mapping[str, Any], data_dir: str | None) -> PointsStudy:
-    """Return the study at a scale.
-
-    Args:
-        scale: One of `SCALES`.
-        overrides: Settings that differ from the scale's own, by name.
-        data_dir: Folder of the data set, where it is not the one in the package.
-
-    Raises:
-        UserError: If the study cannot be configured so.
-    """
-    without_own("points", overrides)
-    return PointsStudy(replace(SCALES[scale], **{"threads": default_threads(), **overrides}), data_dir)

@@ -8,9 +8,10 @@ from matplotlib.contour import QuadContourSet
 
 from samirage.errors import UserError
 from samirage.landscape import Mark, Ring, TorchFunction, ascent_line, plane, scan
-from samirage.report.plots import Panel, maps_figure, profile_figure, surface_pair
-from samirage.report.plots.maps import marks_of, shared_levels
+from samirage.report.plots.maps import Panel, maps_plot, marks_of, shared_levels
+from samirage.report.plots.profile import profile_plot
 from samirage.report.plots.slice import save_slice
+from samirage.report.plots.surfaces import surface_pair
 
 AXES = tuple(torch.eye(2, dtype=torch.float64))
 ORIGIN = torch.zeros(2, dtype=torch.float64)
@@ -25,7 +26,7 @@ def found() -> xr.Dataset:
 
 
 def test_all_maps_share_their_levels_and_the_scale_covers_both(found: xr.Dataset) -> None:
-    figure = maps_figure([Panel(found, "loss", "f"), Panel(found, "loss_sam", "f^SAM")], columns=2)
+    figure = maps_plot([Panel(found, "loss", "f"), Panel(found, "loss_sam", "f^SAM")], columns=2)
     first, second = figure.axes[:2]
     levels = [next(c for c in axes.collections if isinstance(c, QuadContourSet)).levels for axes in (first, second)]
     assert np.array_equal(levels[0], levels[1])
@@ -34,7 +35,7 @@ def test_all_maps_share_their_levels_and_the_scale_covers_both(found: xr.Dataset
 
 
 def test_a_panel_has_the_shape_and_the_axes_of_its_plane(found: xr.Dataset) -> None:
-    figure = maps_figure([Panel(found, "loss", "f")], columns=3)
+    figure = maps_plot([Panel(found, "loss", "f")], columns=3)
     axes = figure.axes[0]
     assert axes.get_xlim() == (-1.5, 1.5)
     assert axes.get_ylim() == (-1.0, 1.0)
@@ -45,7 +46,7 @@ def test_a_panel_has_the_shape_and_the_axes_of_its_plane(found: xr.Dataset) -> N
 
 
 def test_marks_are_drawn_where_they_are_and_named_in_the_legend(found: xr.Dataset) -> None:
-    figure = maps_figure([Panel(found, "loss", "f", marks=("sam", "x_h", "maximizer"))], columns=1)
+    figure = maps_plot([Panel(found, "loss", "f", marks=("sam", "x_h", "maximizer"))], columns=1)
     axes = figure.axes[0]
     drawn = [line.get_xydata().tolist() for line in axes.lines]
     assert [[1.2, 0.4], [0.8, 0.2], [0.5, 0.0]] in drawn
@@ -57,7 +58,7 @@ def test_marks_are_drawn_where_they_are_and_named_in_the_legend(found: xr.Datase
 
 
 def test_arrows_point_along_the_field(found: xr.Dataset) -> None:
-    figure = maps_figure([Panel(found, "loss", "f", field="descent")], columns=1)
+    figure = maps_plot([Panel(found, "loss", "f", field="descent")], columns=1)
     quiver = figure.axes[0].collections[-1]
     for (x, y), u, v in zip(quiver.XY, quiver.U, quiver.V, strict=True):
         slope = (np.hypot(x, y) ** 2 - 1) * np.array([x, y])
@@ -68,7 +69,7 @@ def test_arrows_point_along_the_field(found: xr.Dataset) -> None:
 def test_gaps_are_grey_and_say_so() -> None:
     f = TorchFunction(lambda x: torch.log(x[0]), 2)
     gappy = scan(f, plane(ORIGIN, directions=AXES), steps=9)
-    figure = maps_figure([Panel(gappy, "loss", "f")], columns=1)
+    figure = maps_plot([Panel(gappy, "loss", "f")], columns=1)
     assert figure.axes[0].get_facecolor() == pytest.approx((0xB9 / 255, 0xB9 / 255, 0xBF / 255, 1.0))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["no finite loss"]
 
@@ -86,7 +87,7 @@ def test_a_mark_with_several_points_stays_one_and_two_points_stay_two() -> None:
 
 def test_the_profile_marks_x_and_where_sam_looks() -> None:
     line = scan(Ring(), ascent_line(Ring(), torch.tensor([0.5, 0.0], dtype=torch.float64), rho=1.5), rho=1.5)
-    axes = profile_figure(line).axes[0]
+    axes = profile_plot(line).axes[0]
     places = [drawn.get_xdata()[0] for drawn in axes.lines[1:3]]
     assert places == [0.0, 1.5]
     assert any("ρ = 1.5" in text.get_text() for text in axes.texts)

@@ -18,18 +18,19 @@ from matplotlib.text import Text
 from synthetic_run import make_cell
 
 from samirage.lab.methods import METHODS
-from samirage.report.plots import figure_svg, shift_figure, summary_figure, training_figure
-from samirage.report.plots.style import INK, PALETTE
-from samirage.report.plots.summary import Places
+from samirage.report.plots.shift import shift_plot
+from samirage.report.plots.style import INK, PALETTE, plot_svg
+from samirage.report.plots.summary import Places, summary_plot
 from samirage.report.plots.thin import centre_curve, kept_points, seed_curves
+from samirage.report.plots.training import training_plot
 from samirage.report.runs import StudyRuns
 
 RHOS = (0.05, 0.2, 0.5, 1.0, 3.0, 10.0)
 MAKERS: dict[str, Callable[[StudyRuns], Figure]] = {
-    "training": training_figure,
-    "shift": shift_figure,
-    "summary": lambda study: summary_figure(study, chance=0.1),
-    "narrow summary": lambda study: summary_figure(study, width=3.8, chance=0.1),
+    "training": training_plot,
+    "shift": shift_plot,
+    "summary": lambda study: summary_plot(study, chance=0.1),
+    "narrow summary": lambda study: summary_plot(study, width=3.8, chance=0.1),
 }
 
 
@@ -48,7 +49,7 @@ def synthetic(rhos: Sequence[float], seeds: int = 4, steps: int = 600, diverged:
 
 
 def test_training_figure_has_four_rows_and_a_column_per_radius(study: StudyRuns) -> None:
-    rows = rows_of(training_figure(study), 6)
+    rows = rows_of(training_plot(study), 6)
     assert len(rows) == 4
     for row in (rows[0], rows[2]):
         assert [axes.get_title() for axes in row] == [f"ρ = {rho:g}" for rho in RHOS]
@@ -61,7 +62,7 @@ def test_training_figure_has_four_rows_and_a_column_per_radius(study: StudyRuns)
 
 
 def test_training_figure_draws_every_seed_the_mean_and_the_reference(study: StudyRuns) -> None:
-    rows = rows_of(training_figure(study), 6)
+    rows = rows_of(training_plot(study), 6)
     for group, method in enumerate(("sam", "switch")):
         for offset, (name, along, scale) in enumerate((("loss", "step", 1), ("test_accuracy", "eval_step", 100))):
             for column, rho in enumerate(RHOS):
@@ -80,7 +81,7 @@ def test_training_figure_draws_every_seed_the_mean_and_the_reference(study: Stud
 
 
 def test_the_switch_is_marked_in_the_switch_rows_only(study: StudyRuns) -> None:
-    for figure in (training_figure(study), shift_figure(study)):
+    for figure in (training_plot(study), shift_plot(study)):
         rows = rows_of(figure, 6)
         for row, expected in zip(rows, ([], [], [60.0], [60.0]), strict=True):
             for axes in row:
@@ -89,14 +90,14 @@ def test_the_switch_is_marked_in_the_switch_rows_only(study: StudyRuns) -> None:
 
 def test_unfinished_runs_are_named_and_the_rest_is_drawn(study: StudyRuns) -> None:
     kept = {key: runs for key, runs in study.runs.items() if key != ("sam", 3.0)}
-    rows = rows_of(training_figure(StudyRuns(kept, study.rhos, 1.0)), 6)
+    rows = rows_of(training_plot(StudyRuns(kept, study.rhos, 1.0)), 6)
     assert [text.get_text() for text in rows[0][4].texts] == ["not\nfinished"]
     assert not rows[0][4].lines
     assert len(rows[0][5].collections) == 1
 
 
 def test_shift_figure_ends_every_run_with_a_marker_that_says_where_it_is(study: StudyRuns) -> None:
-    figure = shift_figure(study)
+    figure = shift_plot(study)
     rows = rows_of(figure, 6)
     for group, method in enumerate(("sam", "switch")):
         for column, rho in enumerate(RHOS):
@@ -121,7 +122,7 @@ def test_shift_figure_ends_every_run_with_a_marker_that_says_where_it_is(study: 
 
 
 def test_shift_curves_begin_where_sam_begins_and_are_medians(study: StudyRuns) -> None:
-    rows = rows_of(shift_figure(study), 6)
+    rows = rows_of(shift_plot(study), 6)
     (middle,) = lines(rows[2][0], "centre")
     assert middle.get_xdata()[0] == 60.0
     expected = np.median(study.runs["sam", 10.0]["shift_ratio"].to_numpy()[:, -1])
@@ -130,7 +131,7 @@ def test_shift_curves_begin_where_sam_begins_and_are_medians(study: StudyRuns) -
 
 
 def test_summary_tells_the_story(study: StudyRuns) -> None:
-    top, bottom = summary_figure(study, chance=0.1).axes
+    top, bottom = summary_plot(study, chance=0.1).axes
     assert top.get_xscale() == bottom.get_xscale() == "log"
     assert [label.get_text() for label in bottom.get_xticklabels()] == [f"{rho:g}" for rho in RHOS]
     for method in ("sam", "switch"):
@@ -160,7 +161,7 @@ def test_the_methods_stand_apart_at_every_radius() -> None:
 
 
 def test_one_diverged_seed_does_not_stretch_the_band() -> None:
-    top, _ = summary_figure(synthetic((1.0, 10.0), diverged=[2])).axes
+    top, _ = summary_plot(synthetic((1.0, 10.0), diverged=[2])).axes
     (band,) = [patch for patch in top.patches if patch.get_label() == "sgd range"]
     assert band.get_extents().transformed(top.transData.inverted()).y0 > 70.0
 
@@ -198,7 +199,7 @@ def _undrawn_labels(figure: Figure) -> set[Text]:
 def test_drawing_leaves_the_settings_of_matplotlib_alone(study: StudyRuns) -> None:
     before = dict(matplotlib.rcParams)
     with matplotlib.rc_context({"font.size": 33.0, "axes.spines.top": True}):
-        figure = summary_figure(study)
+        figure = summary_plot(study)
         assert matplotlib.rcParams["font.size"] == 33.0
     assert dict(matplotlib.rcParams) == before
     # A user's settings do not show in our figures.
@@ -257,7 +258,7 @@ def test_centre_ignores_diverged_seeds_and_floors_zeros() -> None:
 
 @pytest.mark.parametrize("standalone", [False, True])
 def test_svg_is_one_element_that_refers_to_nothing_outside(study: StudyRuns, standalone: bool) -> None:
-    svg = figure_svg(summary_figure(study), prefix="p", label='Accuracy "≤" <all> & more', standalone=standalone)
+    svg = plot_svg(summary_plot(study), prefix="p", label='Accuracy "≤" <all> & more', standalone=standalone)
     root = ElementTree.fromstring(svg)
     assert root.attrib["role"] == "img"
     assert root.attrib["aria-label"] == 'Accuracy "≤" <all> & more'
@@ -273,8 +274,10 @@ def test_svg_is_one_element_that_refers_to_nothing_outside(study: StudyRuns, sta
         assert not re.search(rf"(?<!,){sentinel}\b(?!;--|;background)", svg.split("</style>")[-1])
         assert (f"var(--{name},{light})" in svg) == (sentinel in drawn)
     assert ("<style>" in svg) is standalone
+    assert "var(--figure-font" in svg
+    assert "DejaVu" not in svg  # text is in the font of the page
 
 
 def test_the_same_data_gives_the_same_svg(study: StudyRuns) -> None:
-    first, second = (figure_svg(summary_figure(study), prefix="p", label="l") for _ in range(2))
+    first, second = (plot_svg(summary_plot(study), prefix="p", label="l") for _ in range(2))
     assert first == second
