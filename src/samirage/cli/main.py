@@ -138,8 +138,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(options: argparse.Namespace, command: str) -> int:
-    place = existing_run_folder(options.folder)
     require("lab", "xarray")
+    place = existing_run_folder(options.folder)
     from samirage.lab.results.store import RunFolder
     from samirage.report.page import build_page
 

@@ -30,8 +30,8 @@ def add_commands(commands: Any) -> None:
 
 
 def _verify(options: argparse.Namespace, command: str) -> int:
-    place = existing_run_folder(options.folder)
     require("lab", "xarray")
+    place = existing_run_folder(options.folder)
     from samirage.lab.results.store import RunFolder
 
     folder = RunFolder(place)
