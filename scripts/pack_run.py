@@ -1,6 +1,6 @@
 """Copy a run in a form that is small enough to be committed: how every seed ended, without the curves.
 
-Usage: pack_run.py RUN OUT
+Usage: pack_run.py [--whole] RUN OUT
 
 A run of which a study was computed from changed files (its commit ends in `-dirty`), or from no commit, is refused:
 nobody could compute it again. Exit code: 0, or 2 if the run is refused or cannot be read; then nothing is written.
@@ -27,21 +27,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the run folder")
     parser.add_argument("out", type=Path, help="folder to write to: a new one, or a run that is to be replaced")
+    parser.add_argument(
+        "--whole", action="store_true", help="copy the cells as they are, for claims that need all of them"
+    )
     options = parser.parse_args(arguments)
     try:
-        pack_run(RunFolder(options.run), RunFolder(options.out))
+        pack_run(RunFolder(options.run), RunFolder(options.out), whole=options.whole)
     except UserError as error:
         print(f"pack_run.py: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def pack_run(run: RunFolder, out: RunFolder) -> None:
+def pack_run(run: RunFolder, out: RunFolder, *, whole: bool = False) -> None:
     """Pack all studies of a run.
 
     Args:
         run: The run.
         out: Where to: new, or a run of which these studies are replaced.
+        whole: Whether to copy each cell as it is.
 
     Raises:
         UserError: If it cannot be read or written, or was not computed from a commit.
@@ -55,7 +59,12 @@ def pack_run(run: RunFolder, out: RunFolder) -> None:
             )
     for study in run.studies():
         out.write_manifest(study, run.manifest(study))
-        out.write_packed(study, {cell: run.read_cell(study, cell) for cell in run.finished(study)})
+        cells = {cell: run.read_cell(study, cell) for cell in run.finished(study)}
+        if whole:
+            for name, cell in cells.items():
+                out.write_cell(study, name, cell)
+        else:
+            out.write_packed(study, cells)
         out.write_claims(study, run.claims(study))
         out.write_reading(study, run.reading(study))
         out.write_digests(study, {cell: digest(out.read_cell(study, cell)) for cell in out.finished(study)})

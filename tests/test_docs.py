@@ -19,6 +19,7 @@ DOCS = ROOT / "docs"
 RUN = (
     "index.md",
     "getting-started.md",
+    "how-it-works.md",
     "howto-plain.md",
     "schedules-and-variants.md",
     "diagnosis.md",

@@ -103,7 +103,6 @@ from sweeping import Squares
 from samirage.lab.sweep.launchers.local_processes import Processes
 from samirage.lab.results.store import RunFolder
 from samirage.lab.sweep.reproduce import reproduce
-from samirage.report.page import build_page
 if __name__ == "__main__":
     study = Squares(int(sys.argv[2]), (), sys.argv[3], 0.2)
     reproduce([study], RunFolder(Path(sys.argv[1])), command="c", launcher=Processes(2, 1))

@@ -72,6 +72,11 @@ def test_a_run_is_packed_with_its_claims_and_digests(tmp_path, capsys):
     out = RunFolder(tmp_path / "out")
     assert out.finished("guard") == list(CELLS)
     assert out.digests("guard") == {name: digest(out.read_cell("guard", name)) for name in CELLS}
+    assert "loss" not in out.read_cell("guard", "sgd")
+    assert pack_run.main(["--whole", str(tmp_path / "run"), str(tmp_path / "whole")]) == 0
+    whole = RunFolder(tmp_path / "whole")
+    xr.testing.assert_identical(whole.read_cell("guard", "sgd"), CELLS["sgd"])
+    assert whole.digests("guard") == {name: digest(whole.read_cell("guard", name)) for name in CELLS}
 
 
 @pytest.mark.parametrize(

@@ -112,14 +112,42 @@ SPECIFICATION = {
         Status.PROGRESSING, {"loss_trend": 0.0}, {"descent_efficiency": ("≥", 0.3), "motion_coherence": ("≥", 0.3)},
     ),
 }  # fmt: skip
-# Of conditions from two sides, the other one.
+# Of conditions from two sides the other one, and one that only figures that are missing above leave over.
 OTHER_SIDES = [
-    ("maximizer trap", "loss_trend", -0.01), ("saddle trap", "loss_trend", -0.01),
-    ("saddle trap at a high loss", "loss_trend", -0.01), ("bouncing minimizer", "loss_trend", -0.01),
-    ("hallucinated bounce", "loss_trend", -0.3), ("hallucinated bounce", "slope_ratio", -1.0),
+    ("maximizer trap", "loss_trend", "≥", -0.01), ("saddle trap", "loss_trend", "≥", -0.01),
+    ("saddle trap at a high loss", "loss_trend", "≥", -0.01), ("bouncing minimizer", "loss_trend", "≥", -0.01),
+    ("hallucinated bounce", "loss_trend", "≥", -0.3), ("hallucinated bounce", "slope_ratio", "≥", -1.0),
+    ("progressing without a loss", "loss_trend", "<", -0.01),
 ]  # fmt: skip
 BOUNDARIES = [(name, figure, *at) for name, (_, _, asked) in SPECIFICATION.items() for figure, at in asked.items()]
-BOUNDARIES += [(name, figure, "≥", number) for name, figure, number in OTHER_SIDES]
+BOUNDARIES += OTHER_SIDES
+
+_IN_NOISE = {"mean_shift_ratio", "shift_ratio", "slope_ratio"}
+# Without these figures a rule says nothing; without others it still does, with "could not check".
+ESSENTIAL = {
+    "diverged": {"finite_share"},
+    "plain": {"perturbed_share"},
+    "same pass twice": {"same_grad_share"},
+    "smaller radius": {"radius_fraction"},
+    "stationary": {"grad_fraction", "grad_plus_fraction"},
+    "flat": {"same_loss_share"},
+    "hallucinated minimizer": {"shift_ratio", "lower_share", "slope_ratio"},
+    "hallucinated plateau": {"shift_ratio", "lower_share", "slope_ratio"},
+    "hallucinated plateau, losses unknown": {"shift_ratio", "slope_ratio"},
+    "hallucinated minimizer in noise": {*_IN_NOISE, "lower_share"},
+    "hallucinated plateau in noise": {*_IN_NOISE, "lower_share"},
+    "hallucinated plateau in noise, losses unknown": _IN_NOISE,
+    "progressing by its loss": {"loss_trend", "slope_ratio"},
+    "progressing without a loss": {"descent_efficiency", "mean_grad_ratio", "slope_ratio"},
+    "maximizer trap": {"opposed_share", "shift_ratio"},
+    "saddle trap": {"transverse_cosine"},
+    "saddle trap at a high loss": {"cosine", "loss_drop", "slope_ratio"},
+    "bouncing minimizer": {"slope_ratio", "cosine"},
+    "hallucinated bounce": {"slope_ratio"},
+    "drifting": {"ridge_share", "slope_ratio"},
+    "drifting without a ridge": {"slope_ratio", "descent_efficiency", "grad_coherence", "motion_coherence"},
+    "progressing along its slope": {"descent_efficiency", "motion_coherence"},
+}
 
 
 @pytest.mark.parametrize("name", SPECIFICATION)
@@ -159,3 +187,17 @@ def test_a_trap_at_a_high_loss_points_less_than_half_the_same_way():
     values = {**HEALTHY, **BOUNCE, "loss_drop": 0.0}
     at = {cosine: decide({**values, "cosine": cosine}, RULES) for cosine in (0.4999999, 0.5)}
     assert [rule.status if rule else None for rule in at.values()] == [Status.SADDLE_TRAP, Status.BOUNCING_MINIMIZER]
+
+
+@pytest.mark.parametrize("name", SPECIFICATION)
+def test_a_rule_says_nothing_without_its_essential_figures_and_only_these(name):
+    _, changes, _ = SPECIFICATION[name]
+    values = {**HEALTHY, **changes}
+    rule = decide(values, RULES)
+    assert rule is not None
+    asked = {condition.figure for condition in rule.conditions}
+    # Every condition on an essential figure alone, for one figure may be asked from two sides.
+    essential = {figure for figure in asked if rule.failing({**values, figure: math.nan})}
+    assert essential == ESSENTIAL[name]
+    alone = [condition.figure for condition in rule.failing(dict.fromkeys(values, math.nan))]
+    assert sorted(alone) == sorted([*ESSENTIAL[name], *(["slope_ratio"] if name == "hallucinated bounce" else [])])

@@ -9,7 +9,7 @@ from torch import nn
 
 from samirage.errors import UserError
 from samirage.landscape import BumpOnBowl, DoubleWell, MultiWell, Objective, Quadratic, Ring, TorchFunction
-from samirage.points.certify.certify import certify
+from samirage.points.certificates.certify import certify
 from samirage.sam import Status, displacement, sam_map
 
 RHO = 1.5

@@ -13,9 +13,9 @@ from flint import arb, arb_mat
 import samirage.points
 from samirage.landscape import AbstractFormula, DoubleWell, Moat, MultiWell, Ring
 from samirage.points import check_record, find_hallucinated, make_function, prove
-from samirage.points.prove.check import _along_lines
-from samirage.points.prove.check_linear import is_positive, newton_confirms
-from samirage.points.prove.record import Attraction, Theorem, read_record, write_record
+from samirage.points.proofs.check import _along_lines
+from samirage.points.proofs.check_linear import is_positive, newton_confirms
+from samirage.points.proofs.record import Attraction, Theorem, read_record, write_record
 
 POINT = torch.tensor([0.47093247359222673, -0.022200955951532014], dtype=torch.float64)
 NO_RECORD = "this is no record of a proof, as `samirage prove --out FILE` writes it: "
@@ -365,16 +365,15 @@ def test_arguments_that_are_no_plain_data_are_not_recorded():
 
 
 def test_the_checker_shares_nothing_with_the_prover_but_the_format_of_records():
-    folder = Path(samirage.points.__file__).parent
+    folder = Path(samirage.points.__file__).parent / "proofs"
 
     def imported(name, seen):
         for node in ast.walk(ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))):
             module = node.module if isinstance(node, ast.ImportFrom) else None
-            if module and module.startswith("samirage.points."):
-                child = module.removeprefix("samirage.points.")
-                if child not in seen:
-                    seen.add(child)
-                    imported(child, seen)
+            child = str(module).removeprefix("samirage.points.proofs.")
+            if module and child != module and child not in seen:
+                seen.add(child)
+                imported(child, seen)
         return seen
 
     checker, prover = imported("check", set()), imported("prove", set())

@@ -11,12 +11,12 @@ import torch
 
 from samirage.landscape import AbstractFormula, DoubleWell, Moat, Ring, SymPyFunction, TanhNetwork
 from samirage.points import check_record, find_hallucinated, prove
-from samirage.points.prove.balls import PRECISION_BITS, precision
-from samirage.points.prove.check_symbols import depends_on_distance_alone, is_sum_of_squares
-from samirage.points.prove.exact import Algebra
-from samirage.points.prove.families import is_rotation_invariant, residuals_of
-from samirage.points.prove.proof import rounded_down, rounded_up
-from samirage.points.prove.record import Theorem, write_record
+from samirage.points.proofs.balls import PRECISION_BITS, precision
+from samirage.points.proofs.check_symbols import depends_on_distance_alone, is_sum_of_squares
+from samirage.points.proofs.exact import Algebra
+from samirage.points.proofs.families import is_rotation_invariant, residuals_of
+from samirage.points.proofs.proof import rounded_down, rounded_up
+from samirage.points.proofs.record import Theorem, write_record
 
 ON_AXIS = torch.tensor([0.5, 0.0], dtype=torch.float64)  # hallucinated on the ring of radius 1 at rho = 1.5
 

@@ -22,13 +22,13 @@ from samirage.landscape import (
     TorchFunction,
 )
 from samirage.points import check_record, find_hallucinated, prove
-from samirage.points.prove.balls import box, is_positive_definite, magnitude, matrix, middle, precision
-from samirage.points.prove.check_network import network_check_derivatives
-from samirage.points.prove.contraction import lyapunov
-from samirage.points.prove.enclosure import enclose, over_box
-from samirage.points.prove.families import is_rotation_invariant
-from samirage.points.prove.jets import derivatives
-from samirage.points.prove.krawczyk import newton_shift, reach
+from samirage.points.proofs.balls import box, is_positive_definite, magnitude, matrix, middle, precision
+from samirage.points.proofs.check_network import network_check_derivatives
+from samirage.points.proofs.contraction import lyapunov
+from samirage.points.proofs.enclosure import enclose, over_box
+from samirage.points.proofs.families import is_rotation_invariant
+from samirage.points.proofs.jets import derivatives
+from samirage.points.proofs.krawczyk import newton_shift, reach
 from samirage.sam.map import sam_map
 
 WELL = DoubleWell()

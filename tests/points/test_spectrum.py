@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from samirage.errors import UserError
-from samirage.points.certify.certify import dense_spectrum
-from samirage.points.certify.spectrum import arnoldi, leading_spectrum, random_start, symmetric_ends
+from samirage.points.certificates.certify import dense_spectrum
+from samirage.points.certificates.spectrum import arnoldi, leading_spectrum, random_start, symmetric_ends
 
 
 def generator(seed):

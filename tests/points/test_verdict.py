@@ -10,8 +10,8 @@ import torch
 
 from samirage.landscape import Objective, Ring, TorchFunction
 from samirage.points import basins, certify, find_hallucinated, find_orbits, radius_interval
-from samirage.points.certify.spectrum import Spectrum
-from samirage.points.certify.verdict import critical_point, decide
+from samirage.points.certificates.spectrum import Spectrum
+from samirage.points.certificates.verdict import critical_point, decide
 from samirage.points.find.evidence import evidence
 from samirage.sam import Status
 

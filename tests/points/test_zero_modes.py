@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from samirage.landscape import Ring, TorchFunction
-from samirage.points.certify.spectrum import Spectrum
-from samirage.points.certify.zero_modes import Course, follow, matrix_modes, product_modes, settled
+from samirage.points.certificates.spectrum import Spectrum
+from samirage.points.certificates.zero_modes import Course, follow, matrix_modes, product_modes, settled
 from samirage.points.equation import at_rest, stationary
 
 ORIGIN = torch.zeros(2, dtype=torch.float64)

@@ -1,5 +1,9 @@
 """One vocabulary: the names are fixed, and every member says what it means and what to do, in a sentence."""
 
+import re
+
+import samirage
+from samirage import landscape
 from samirage.sam import Status
 
 NAMES = [
@@ -29,6 +33,15 @@ def test_every_member_explains_itself_in_whole_sentences_of_its_own():
         sentences = [getattr(status, text) for status in Status]
         assert all(s[0].isupper() and s.endswith(".") for s in sentences)
     assert len({status.meaning for status in Status}) == len(NAMES)
+
+
+def test_what_an_advice_names_is_in_the_package():
+    sentences = " ".join(status.meaning + " " + status.advice for status in Status)
+    assert [name for name in re.findall(r"samirage\.(\w+)", sentences) if not hasattr(samirage, name)] == []
+    classes = {"Guard", "Lift", "Mix", "Objective", "WarmStart"}
+    assert all(hasattr(samirage, name) or hasattr(landscape, name) for name in classes)
+    assert set(re.findall(r"(?<![.!?] )(?<!^)\b[A-Z]\w+\b", sentences)) - {"SAM"} <= classes
+    assert "Lift" in Status.HALLUCINATED_MINIMIZER.advice
 
 
 def test_hallucinated_are_those_named_so():

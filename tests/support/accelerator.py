@@ -70,12 +70,16 @@ class OnDevice(torch.Tensor):
     def tolist(self):
         return self.cpu().tolist()
 
+    def __getitem__(self, index):
+        return super().__getitem__(_with_tensors(index))
+
     def __setitem__(self, index, value):
         """Assign as on CUDA, where a number is first put into the memory of the host."""
+        index = _with_tensors(index)
         if isinstance(value, (bool, int, float)):
             value = torch.tensor(value, dtype=self.dtype)
             parts = index if isinstance(index, tuple) else (index,)
-            if not any(isinstance(part, (torch.Tensor, list)) for part in parts):
+            if not any(isinstance(part, torch.Tensor) for part in parts):
                 target = self[index]
                 _ = target.fill_(value) if target.dim() else target.copy_(value)
                 return
@@ -84,6 +88,13 @@ class OnDevice(torch.Tensor):
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         return _run(func, args, kwargs or {})
+
+
+def _with_tensors(index):
+    """Make the lists in an index what they are on CUDA: tensors of the host."""
+    if isinstance(index, tuple):
+        return tuple(map(_with_tensors, index))
+    return torch.tensor(index) if isinstance(index, list) else index
 
 
 class _AsMeta(TorchFunctionMode):
@@ -154,6 +165,8 @@ def _run(func, args, kwargs):
         kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
     if not here and not to_device:
         return func(*args, **kwargs)
+    if any(t.device.type == "meta" for t in tensors if not isinstance(t, OnDevice)):
+        raise RuntimeError(f"{func} got a tensor without numbers, which torch has made past the pretended device")
     copies = func in COPIES
     if here and not copies and mixes(func, args, [(t, isinstance(t, OnDevice)) for t in tensors]):
         raise RuntimeError(f"Expected all tensors to be on the same device: {func} got tensors on both sides")

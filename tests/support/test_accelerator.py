@@ -33,6 +33,7 @@ def ones(*shape, **options):
         lambda x: x.nonzero(),
         lambda x: x[x > 0],
         lambda x: x[torch.tensor([0, 2])],
+        lambda x: x[[0, 2]],
         lambda x: x.repeat_interleave(ones(3, dtype=torch.int64), 0),
         lambda x: torch.equal(x, x),
         lambda x: torch.linalg.eigvalsh(x),
@@ -80,6 +81,7 @@ def test_an_assignment_is_done_as_on_a_cpu():
             y[0] = 2.0
             y[y > 3] = 5.0
             y[2, :2] = torch.tensor(7.0)
+            y[[0, 1]] = y[[1, 0]]
     assert torch.equal(on_host(x), twin)
 
 

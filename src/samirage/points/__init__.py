@@ -3,8 +3,8 @@
 All take any `samirage.landscape.Smooth`: an analytic function, or the loss of a network. Proofs need a formula.
 """
 
-from samirage.points.certify.certificate import Certificate
-from samirage.points.certify.certify import certify
+from samirage.points.certificates.certificate import Certificate
+from samirage.points.certificates.certify import certify
 from samirage.points.find.basins import Basins, End, basins
 from samirage.points.find.branch import Branch, BranchEvent, Event, branch
 from samirage.points.find.evidence import HallucinatedPoint
@@ -12,11 +12,11 @@ from samirage.points.find.find import HallucinatedPoints, find_hallucinated
 from samirage.points.find.orbits import Orbit, find_orbits, polish_orbit
 from samirage.points.find.radius import RadiusInterval, radius_interval
 from samirage.points.polish import Polished, polish
-from samirage.points.prove.check import Check, check_record
-from samirage.points.prove.named import BUILT_IN, built_in_function, make_function, own_function
-from samirage.points.prove.proof import Proof
-from samirage.points.prove.prove import prove
-from samirage.points.prove.record import Attraction, Theorem
+from samirage.points.proofs.check import Check, check_record
+from samirage.points.proofs.named import BUILT_IN, built_in_function, make_function, own_function
+from samirage.points.proofs.proof import Proof
+from samirage.points.proofs.prove import prove
+from samirage.points.proofs.record import Attraction, Theorem
 
 __all__ = [
     "BUILT_IN",

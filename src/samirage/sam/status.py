@@ -37,8 +37,8 @@ class Status(Enum):
         "hallucinated minimizer",
         "The shifted gradient vanishes, at a lower loss beyond a ridge, although the gradient does not: SAM rests "
         "where the loss has slope.",
-        "Move to the perturbed point, which is near-stationary, with samirage.jump, then train on with a Guard or a "
-        "smaller rho.",
+        "Lower rho, train on with a Guard, Mix or Lift, or restart with a WarmStart; where extra passes confirm it, "
+        "the near-stationary point is the perturbed one.",
     )
     HALLUCINATED_SADDLE = (
         "hallucinated saddle",

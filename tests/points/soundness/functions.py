@@ -18,7 +18,7 @@ from samirage.landscape import (
     SymPyFunction,
     TanhNetwork,
 )
-from samirage.points.prove.named import BUILT_IN, make_function
+from samirage.points.proofs.named import BUILT_IN, make_function
 
 Tree = Any
 """A number, or a list whose head names the operation."""

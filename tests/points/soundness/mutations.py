@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from samirage.points.prove.record import Attraction, Theorem
+from samirage.points.proofs.record import Attraction, Theorem
 
 Path = tuple[str | int, ...]
 

@@ -278,7 +278,7 @@ def found(kind, text):
     ],
 )
 def test_a_planted_bug_that_believes_a_lie_is_found(monkeypatch, module, name, bug, lie, kind):
-    monkeypatch.setattr(import_module(f"samirage.points.prove.{module}"), name, bug)
+    monkeypatch.setattr(import_module(f"samirage.points.proofs.{module}"), name, bug)
     with pytest.raises(Found, match=kind):
         examine(witness(lie), Tally(on_finding=found), mutations=0)
 
@@ -294,7 +294,7 @@ def test_a_planted_bug_that_believes_a_lie_is_found(monkeypatch, module, name, b
 def test_a_planted_bug_of_the_checker_is_found(monkeypatch, records, name, path, value):
     forged = changed(records["none"], path, value)
     restate(forged)
-    monkeypatch.setattr(f"samirage.points.prove.check.{name}", lambda *_: True)
+    monkeypatch.setattr(f"samirage.points.proofs.check.{name}", lambda *_: True)
     with pytest.raises(Found, match="confirmed though false"):
         examine_mutation(records["none"], Mutation(json.dumps(forged), path, ""), Tally(on_finding=found))
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samirage.landscape import Smooth
-from samirage.points.certify.verdict import HALLUCINATED, CriticalKind, critical_point
+from samirage.points.certificates.verdict import HALLUCINATED, CriticalKind, critical_point
 from samirage.points.equation import check_point, check_rho
 from samirage.sam import Status
 from samirage.sam.map import displacement, sam_map

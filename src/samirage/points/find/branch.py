@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from samirage.landscape import Smooth
-from samirage.points.certify.verdict import attracts_small_steps
+from samirage.points.certificates.verdict import attracts_small_steps
 from samirage.points.equation import DENSE_DIM, check_gradient, check_point, check_rho
 from samirage.points.find.evidence import ZERO_MODE, HallucinatedPoint, evidence
 from samirage.points.polish import least_squares, polish

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from samirage.landscape import Smooth
-from samirage.points.certify.verdict import HALLUCINATED, attracts_small_steps, critical_point
-from samirage.points.certify.zero_modes import follow, matrix_modes
+from samirage.points.certificates.verdict import HALLUCINATED, attracts_small_steps, critical_point
+from samirage.points.certificates.zero_modes import follow, matrix_modes
 from samirage.points.equation import DENSE_DIM, at_rest, dense_perturbed
 from samirage.points.find.sphere import SphereKind, sphere_curvatures, sphere_kind
 from samirage.sam import Status

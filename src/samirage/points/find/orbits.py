@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from samirage.landscape import Smooth
-from samirage.points.certify.zero_modes import follow, matrix_modes
+from samirage.points.certificates.zero_modes import follow, matrix_modes
 from samirage.points.equation import DENSE_DIM, Equation, check_gradient, check_point, check_rho, dense_update
 from samirage.sam.map import VectorMap, sam_map
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from samirage.landscape import AbstractFormula, Scalar
-from samirage.points.prove.balls import Floats, Matrix, box, column, flint, is_finite, matrix, middle, norm
-from samirage.points.prove.enclosure import Enclose, SamBox, over_box
-from samirage.points.prove.exact import Algebra, TooLargeError
-from samirage.points.prove.jets import Jet
+from samirage.points.proofs.balls import Floats, Matrix, box, column, flint, is_finite, matrix, middle, norm
+from samirage.points.proofs.enclosure import Enclose, SamBox, over_box
+from samirage.points.proofs.exact import Algebra, TooLargeError
+from samirage.points.proofs.jets import Jet
 
 Residuals = Callable[[Sequence[Scalar]], Sequence[Scalar]]
 

@@ -1,6 +1,6 @@
 """The spectra at a point that a certificate reports: of both Hessians, of the level set, of `A` and of `M`.
 
-Here they are computed from products alone, for many parameters; see `samirage.points.certify.spectrum`.
+Here they are computed from products alone, for many parameters; see `samirage.points.certificates.spectrum`.
 """
 
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from samirage.points.certify.spectrum import (
+from samirage.points.certificates.spectrum import (
     Spectrum,
     VectorMap,
     leading_spectrum,
     random_start,
     symmetric_ends,
 )
-from samirage.points.certify.zero_modes import Modes, product_modes
+from samirage.points.certificates.zero_modes import Modes, product_modes
 from samirage.sam import Jacobian, variant_of
 
 _LEADING, _LEFTMOST = 4, 2

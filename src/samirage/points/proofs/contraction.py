@@ -12,10 +12,10 @@ from typing import Final
 
 import numpy as np
 
-from samirage.points.prove.balls import Floats, Matrix, identity, is_positive_definite, matrix, middle, widened
-from samirage.points.prove.enclosure import Enclose, over_box
-from samirage.points.prove.proof import rounded_down, rounded_up
-from samirage.points.prove.record import Attraction
+from samirage.points.proofs.balls import Floats, Matrix, identity, is_positive_definite, matrix, middle, widened
+from samirage.points.proofs.enclosure import Enclose, over_box
+from samirage.points.proofs.proof import rounded_down, rounded_up
+from samirage.points.proofs.record import Attraction
 
 _DOUBLINGS: Final = 60
 _SMALL_DIM: Final = 64  # up to which many half-widths are tried

@@ -3,10 +3,10 @@
 The attractor test: with `mu` the eigenvalues of `M = H⁺·A`, a point that rests attracts SAM if and only if every
 `|1 − lr·mu| < 1`, that is `Re mu > 0` and `lr < 2·Re(mu)/|mu|²`; with momentum, see `samirage.sam.stability`. Along a
 manifold of such points `mu` vanishes, which does not count against it; that it is a manifold is verified, see
-`samirage.points.certify.zero_modes`.
+`samirage.points.certificates.zero_modes`.
 
 In order: the point is evaluated and checked (`samirage.points.equation`), the spectra are computed (here from matrices,
-in `samirage.points.certify.curvature` from products alone), and read (`samirage.points.certify.verdict`).
+in `samirage.points.certificates.curvature` from products alone), and read (`samirage.points.certificates.verdict`).
 
 Hallucinated points are those of Park, Jang, Ryu and Yang (arXiv 2509.21818).
 """
@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from samirage.landscape import Smooth
-from samirage.points.certify.certificate import Certificate, Numerics, Point, Settings, Spectra, Stability
-from samirage.points.certify.curvature import Curvature, iterative_curvature
-from samirage.points.certify.spectrum import Spectrum
-from samirage.points.certify.verdict import DEGENERATE, HALLUCINATED, critical_kind, decide
-from samirage.points.certify.zero_modes import follow, matrix_modes, settled
+from samirage.points.certificates.certificate import Certificate, Numerics, Point, Settings, Spectra, Stability
+from samirage.points.certificates.curvature import Curvature, iterative_curvature
+from samirage.points.certificates.spectrum import Spectrum
+from samirage.points.certificates.verdict import DEGENERATE, HALLUCINATED, critical_kind, decide
+from samirage.points.certificates.zero_modes import follow, matrix_modes, settled
 from samirage.points.equation import (
     SPECTRUM_DIM,
     Place,

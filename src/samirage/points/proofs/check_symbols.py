@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from samirage.errors import require
-from samirage.points.prove.check_scalars import Symbol
+from samirage.points.proofs.check_scalars import Symbol
 
 Formula = Callable[[Sequence[Any]], Any]
 

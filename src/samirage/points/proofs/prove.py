@@ -19,7 +19,7 @@ from torch import Tensor
 
 from samirage.landscape import Smooth
 from samirage.points.equation import check_gradient, check_point, check_rho
-from samirage.points.prove.balls import (
+from samirage.points.proofs.balls import (
     PRECISION_BITS,
     Floats,
     Matrix,
@@ -33,12 +33,12 @@ from samirage.points.prove.balls import (
     precision,
     widened,
 )
-from samirage.points.prove.contraction import prove_attraction
-from samirage.points.prove.enclosure import Enclose, SamBox, enclose, over_box
-from samirage.points.prove.families import Ray, Slice, is_rotation_invariant, residuals_of
-from samirage.points.prove.krawczyk import newton_shift, reach
-from samirage.points.prove.proof import Proof, rounded_down
-from samirage.points.prove.record import Reduction, Theorem
+from samirage.points.proofs.contraction import prove_attraction
+from samirage.points.proofs.enclosure import Enclose, SamBox, enclose, over_box
+from samirage.points.proofs.families import Ray, Slice, is_rotation_invariant, residuals_of
+from samirage.points.proofs.krawczyk import newton_shift, reach
+from samirage.points.proofs.proof import Proof, rounded_down
+from samirage.points.proofs.record import Reduction, Theorem
 
 _WIDEST: Final = 1e-8  # half-width of the box, relative to the size of the point, that is tried first
 _NARROWEST: Final = 1e-13

@@ -7,7 +7,7 @@ its derivative is regular throughout `X` (Krawczyk 1969; Rump 1983).
 
 import numpy as np
 
-from samirage.points.prove.balls import Floats, Matrix, box, identity, is_finite, magnitude, matrix, middle
+from samirage.points.proofs.balls import Floats, Matrix, box, identity, is_finite, magnitude, matrix, middle
 
 
 def reach(value: Matrix, derivative: Matrix, radius: float) -> float:
@@ -22,7 +22,7 @@ def reach(value: Matrix, derivative: Matrix, radius: float) -> float:
         An upper bound; infinity where the derivative is singular, or not bounded.
 
     Example:
-        >>> from samirage.points.prove.balls import precision
+        >>> from samirage.points.proofs.balls import precision
         >>> with precision():  # F(x) = x² − 2 about 1.4142, in a box of half-width 0.001
         ...     x = box(np.array([1.4142]), 0.001)
         ...     bool(reach(matrix(np.array([1.4142**2 - 2])), x * 2, 0.001) < 1)

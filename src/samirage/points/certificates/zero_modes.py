@@ -21,7 +21,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from samirage.points.certify.spectrum import Spectrum
+from samirage.points.certificates.spectrum import Spectrum
 from samirage.points.equation import Equation
 from samirage.points.polish import least_squares
 from samirage.sam.map import VectorMap

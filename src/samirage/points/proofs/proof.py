@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
 
-from samirage.points.prove.balls import Floats
-from samirage.points.prove.record import Attraction, Reduction, Theorem, write_record
+from samirage.points.proofs.balls import Floats
+from samirage.points.proofs.record import Attraction, Reduction, Theorem, write_record
 
 
 @dataclass(frozen=True, eq=False)

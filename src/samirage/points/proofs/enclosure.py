@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from samirage.landscape import AbstractFormula, TanhNetwork
-from samirage.points.prove.balls import Ball, Matrix, column, flint, identity, norm
-from samirage.points.prove.jets import derivatives
-from samirage.points.prove.network_balls import network_derivatives
+from samirage.points.proofs.balls import Ball, Matrix, column, flint, identity, norm
+from samirage.points.proofs.jets import derivatives
+from samirage.points.proofs.network_balls import network_derivatives
 
 Enclose = Callable[[Matrix], tuple[Matrix, Matrix]]
 """Maps a box, a column of d balls, to enclosures of the gradient (d, 1) and the Hessian (d, d) over it."""

@@ -2,7 +2,7 @@
 
 Neither follows from eigenvalues alone where some are 0. A zero mode counts as a direction of a manifold (of
 minimizers, or of points at which SAM rests) only where the equation was seen to hold all along it, see
-`samirage.points.certify.zero_modes`; elsewhere the point is degenerate, and higher derivatives decide.
+`samirage.points.certificates.zero_modes`; elsewhere the point is degenerate, and higher derivatives decide.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from samirage.landscape import Smooth
-from samirage.points.certify.certificate import Stability
-from samirage.points.certify.spectrum import Spectrum, random_start, symmetric_ends
-from samirage.points.certify.zero_modes import Modes, all_modes, follow, matrix_modes, product_modes
+from samirage.points.certificates.certificate import Stability
+from samirage.points.certificates.spectrum import Spectrum, random_start, symmetric_ends
+from samirage.points.certificates.zero_modes import Modes, all_modes, follow, matrix_modes, product_modes
 from samirage.points.equation import DENSE_DIM, Equation, stationary
 from samirage.sam import Status, max_stable_lr, multipliers
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from samirage.landscape import TanhNetwork
-from samirage.points.prove.balls import Matrix, flint, matrix
+from samirage.points.proofs.balls import Matrix, flint, matrix
 
 
 def network_derivatives(f: TanhNetwork) -> Callable[[Matrix], tuple[Matrix, Matrix]]:

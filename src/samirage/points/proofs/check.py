@@ -9,7 +9,7 @@
 | rotation invariance | its own polynomials, differentiated along rotations | SymPy, after a rotation by (3/5, 4/5) |
 | sum of squares | its own polynomials | SymPy |
 
-Only python-flint, the formula of the function itself, and the format of records (`samirage.points.prove.record`) are
+Only python-flint, the formula of the function itself, and the format of records (`samirage.points.proofs.record`) are
 shared.
 The sentence of a record is made anew of its fields, and every field is checked: what is confirmed is the sentence.
 """
@@ -23,11 +23,11 @@ import numpy as np
 
 from samirage.errors import require
 from samirage.landscape import AbstractFormula, TanhNetwork
-from samirage.points.prove.check_linear import is_positive, newton_confirms, shifted
-from samirage.points.prove.check_network import network_check_derivatives
-from samirage.points.prove.check_scalars import Series
-from samirage.points.prove.check_symbols import depends_on_distance_alone, is_sum_of_squares
-from samirage.points.prove.record import Attraction, Record, Theorem, read_record
+from samirage.points.proofs.check_linear import is_positive, newton_confirms, shifted
+from samirage.points.proofs.check_network import network_check_derivatives
+from samirage.points.proofs.check_scalars import Series
+from samirage.points.proofs.check_symbols import depends_on_distance_alone, is_sum_of_squares
+from samirage.points.proofs.record import Attraction, Record, Theorem, read_record
 
 _BITS: Final = 160
 
@@ -78,7 +78,7 @@ def check_record(record: str | Path, make: Make | None = None) -> Check:
     """
     read = read_record(_text(record))
     if make is None:
-        from samirage.points.prove.named import built_in_function
+        from samirage.points.proofs.named import built_in_function
 
         make = built_in_function
     claimed, dim = len(read.theorem.centre), read.arguments.get("dim")
@@ -90,8 +90,8 @@ def check_record(record: str | Path, make: Make | None = None) -> Check:
         return _checked(make(read.function, read.arguments), read)
     except ArithmeticError as error:
         raise ValueError(
-            f"the function {read.function} cannot be evaluated with the arguments of the record ({error}): they are out "
-            "of the range of floating-point numbers"
+            f"the function {read.function} cannot be evaluated with the arguments of the record ({error}): they are "
+            "out of the range of floating-point numbers"
         ) from None
     finally:
         context.prec = before
