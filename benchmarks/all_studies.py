@@ -24,9 +24,9 @@ from rich.table import Table
 from samirage.lab.engine.compute import hardware, versions
 from samirage.lab.results.store import RunFolder
 from samirage.lab.studies import create
-from samirage.lab.sweep.launchers import Processes
+from samirage.lab.sweep.launchers.local_processes import Processes
 from samirage.lab.sweep.reproduce import begin
-from samirage.lab.sweep.run_task import Work
+from samirage.lab.sweep.run_task import Task
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -46,14 +46,14 @@ def main(arguments: list[str] | None = None) -> None:
     draw = random.Random(0)
     with tempfile.TemporaryDirectory() as temporary:
         folder = RunFolder(Path(temporary) / "run")
-        works = []
+        tasks = []
         for study in studies:
             cells = begin(study, folder, "benchmark")
             drawn = draw.sample(cells, min(options.cells, len(cells)))
-            works += [Work(study, cell, str(folder.path)) for cell in drawn]
+            tasks += [Task(study, cell, str(folder.path)) for cell in drawn]
         begun = time.monotonic()
         with closing(Processes(options.workers, 1)) as launcher:
-            failures = [one for one in launcher.outcomes(works, lambda passes: None) if one.error]
+            failures = [one for one in launcher.run(tasks, lambda passes: None) if one.error]
         took = time.monotonic() - begun
         rows = []
         for study in studies:

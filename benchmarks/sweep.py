@@ -33,7 +33,10 @@ from samirage.lab.engine.compute import hardware, versions
 from samirage.lab.results.claims import Claim
 from samirage.lab.results.store import RunFolder
 from samirage.lab.studies.base import AbstractStudy, Cell
-from samirage.lab.sweep.launchers import AbstractLauncher, Here, OnRay, Processes
+from samirage.lab.sweep.launchers.in_process import InProcess
+from samirage.lab.sweep.launchers.launcher import AbstractLauncher
+from samirage.lab.sweep.launchers.local_processes import Processes
+from samirage.lab.sweep.launchers.ray import Ray
 from samirage.lab.sweep.reproduce import reproduce
 
 
@@ -106,10 +109,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     study = Busy(options.cells, _products(options.seconds))
     makers: dict[str, Callable[[], AbstractLauncher]] = {
-        "this process": Here,
+        "this process": InProcess,
         "2 processes": lambda: Processes(2, 1),
-        "Ray, 1 CPU": lambda: OnRay("local", cpus=1),
-        "Ray, 2 CPUs": lambda: OnRay("local", cpus=2),
+        "Ray, 1 CPU": lambda: Ray("local", cpus=1),
+        "Ray, 2 CPUs": lambda: Ray("local", cpus=2),
     }
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in makers}
     for _ in range(options.rounds):

@@ -11,7 +11,7 @@ from samirage.errors import UserError
 from samirage.lab.results.store import RunFolder
 from samirage.lab.studies import create
 from samirage.lab.sweep.reproduce import begin
-from samirage.lab.sweep.run_task import Work, do
+from samirage.lab.sweep.run_task import Task, run_task
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,13 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
         cells = {cell.name: cell for cell in study.cells()}
         if options.cell not in cells:
             raise UserError(f"study {study.name} has no cell {options.cell!r} at scale {options.scale}")
-        outcome = do(Work(study, cells[options.cell], str(options.out.resolve())))
+        result = run_task(Task(study, cells[options.cell], str(options.out.resolve())))
     except UserError as error:
         print(f"one_cell.py: {error}", file=sys.stderr)
         return 2
-    if outcome.error is not None:
-        print(f"one_cell.py: cell {options.cell} failed: {outcome.error}", file=sys.stderr)
-    return int(outcome.error is not None)
+    if result.error is not None:
+        print(f"one_cell.py: cell {options.cell} failed: {result.error}", file=sys.stderr)
+    return int(result.error is not None)
 
 
 if __name__ == "__main__":

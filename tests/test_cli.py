@@ -65,6 +65,49 @@ assert "torch" not in sys.modules
     assert page.exists()
 
 
+def loaded_by(*arguments):
+    """Exit code of the command line in a new process, and the modules that it loads."""
+    program = "import json, sys\nfrom samirage.cli.main import main\n"
+    program += "try:\n    code = main(sys.argv[1:])\nexcept SystemExit as stop:\n    code = stop.code\n"
+    program += "print(json.dumps([code, list(sys.modules)]))"
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    code, modules = json.loads(done.stdout.splitlines()[-1])
+    return code, set(modules)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["reproduce", "--help"], 0),
+        (["reproduce", "nosuch"], 2),
+        (["verify", "nosuch"], 2),
+        (["report", "nosuch"], 2),
+        (["certify"], 2),
+        (["prove"], 2),
+        (["prove", "--check", "nosuch"], 2),
+        (["landscape"], 2),
+        (["data", "fetch", "nosuch"], 2),
+    ],
+)
+def test_help_and_refusals_that_need_no_numbers_do_not_load_torch(arguments, code):
+    got, modules = loaded_by(*arguments)
+    assert got == code
+    assert "samirage.cli.main" in modules
+    assert "torch" not in modules
+
+
+def test_a_study_loads_its_own_modules_and_no_other_study_or_room(tmp_path):
+    one = ["--scale", "smoke", "--rho", "10", "--workers", "1", "--out", tmp_path / "run"]
+    code, modules = loaded_by("reproduce", "mnist", *one)
+    assert code == 0
+    studies_loaded = {name for name in modules if name.startswith("samirage.lab.studies.")}
+    assert studies_loaded == {"samirage.lab.studies.base", "samirage.lab.studies.mnist"}
+    foreign = ("points", "landscape", "monitor", "diagnosis", "optim", "trainers", "lab.sweep.launchers.ray")
+    assert not modules & {f"samirage.{room}" for room in foreign}
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -19,7 +19,9 @@ from samirage.files import named_place
 from samirage.lab.results.store import RunFolder
 from samirage.lab.studies import STUDIES, create
 from samirage.lab.sweep import capacity
-from samirage.lab.sweep.launchers import Here, OnRay, Processes
+from samirage.lab.sweep.launchers.in_process import InProcess
+from samirage.lab.sweep.launchers.local_processes import Processes
+from samirage.lab.sweep.launchers.ray import Ray
 from samirage.lab.sweep.reproduce import reproduce
 from samirage.report.page import build_page
 
@@ -34,7 +36,7 @@ def squares(folder, study="squares"):
     return {name: int(folder.read_cell(study, name).square.sum()) for name in folder.finished(study)}
 
 
-def everything(count):
+def all_squares(count):
     return {f"c{k}": k * k for k in range(count)}
 
 
@@ -43,7 +45,7 @@ def test_two_processes_share_the_cells_and_all_are_stored(tmp_path):
     study = Squares(6, notes=str(notes), wait=0.3)
     folder = RunFolder(tmp_path / "run")
     assert reproduce([study], folder, command="c", launcher=Processes(2, 1), advance=passes.append) == []
-    assert squares(folder) == everything(6)
+    assert squares(folder) == all_squares(6)
     assert sum(passes) == 60
     assert len({line.split()[1] for line in notes.read_text().splitlines()}) == 2
     assert folder.claims("squares")[0].measured == 55
@@ -52,18 +54,18 @@ def test_two_processes_share_the_cells_and_all_are_stored(tmp_path):
 
 def test_a_failing_cell_is_reported_and_does_not_stop_the_others(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    failures = reproduce([Squares(3, (("c1", "error"),))], folder, command="c", launcher=Here())
-    assert [(f.work.name, f.error) for f in failures] == [("squares/c1", "KeyError: 'no luck'")]
+    failures = reproduce([Squares(3, (("c1", "error"),))], folder, command="c", launcher=InProcess())
+    assert [(f.task.name, f.error) for f in failures] == [("squares/c1", "KeyError: 'no luck'")]
     assert squares(folder) == {"c0": 0, "c2": 4}
     assert reproduce([Squares(3)], folder, command="c") == []
-    assert squares(folder) == everything(3)
+    assert squares(folder) == all_squares(3)
 
 
-def test_the_cell_of_a_killed_process_is_done_by_another_until_that_is_vain(tmp_path):
+def test_the_cell_of_a_killed_process_is_run_by_another_three_times_at_most(tmp_path):
     folder, notes = RunFolder(tmp_path / "run"), tmp_path / "notes"
     study = Squares(5, (("c0", "kill"), ("c1", "kill once"), ("c2", "error")), str(notes))
     failures = reproduce([study], folder, command="c", launcher=Processes(2, 1))
-    assert {f.work.name: f.error for f in failures} == {
+    assert {f.task.name: f.error for f in failures} == {
         "squares/c0": "its process ended 3 times (killed: perhaps the memory ran out)",
         "squares/c2": "KeyError: 'no luck'",
     }
@@ -91,14 +93,14 @@ def test_an_interruption_ends_the_processes_at_once(tmp_path):
         reproduce([Squares(6, wait=0.2)], folder, command="c", launcher=Processes(2, 1), advance=interrupts)
     assert multiprocessing.active_children() == []
     assert reproduce([Squares(6)], folder, command="c") == []
-    assert squares(folder) == everything(6)
+    assert squares(folder) == all_squares(6)
 
 
 DRIVER = """
 import sys
 from pathlib import Path
 from sweeping import Squares
-from samirage.lab.sweep.launchers import Processes
+from samirage.lab.sweep.launchers.local_processes import Processes
 from samirage.lab.results.store import RunFolder
 from samirage.lab.sweep.reproduce import reproduce
 if __name__ == "__main__":
@@ -132,7 +134,7 @@ def test_workers_end_with_a_killed_driver_and_its_run_resumes(tmp_path):
     assert 0 < len(stored) < 60
     before = (tmp_path / "notes").read_text().count("\n")
     assert reproduce([Squares(60, notes=str(tmp_path / "notes"))], folder, command="c") == []
-    assert squares(folder) == everything(60)
+    assert squares(folder) == all_squares(60)
     assert (tmp_path / "notes").read_text().count("\n") - before == 60 - len(stored)
 
 
@@ -141,8 +143,8 @@ def test_two_drivers_on_one_folder_do_not_get_in_each_others_way(tmp_path):
     processes = [driver(tmp_path, 12) for _ in range(2)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     folder = RunFolder(tmp_path / "run")
-    assert squares(folder) == everything(12)
-    assert folder.claims("squares")[0].measured == sum(everything(12).values())
+    assert squares(folder) == all_squares(12)
+    assert folder.claims("squares")[0].measured == sum(all_squares(12).values())
     assert list((tmp_path / "run").rglob("*.partial")) == []
 
 
@@ -183,11 +185,11 @@ def test_every_study_can_be_sent_to_another_process(name):
 def test_a_run_in_an_object_store_is_written_read_and_resumed():
     folder = RunFolder(named_place("memory://bucket/run"))
     failures = reproduce([Squares(3, (("c1", "error"),))], folder, command="c")
-    assert [f.work.name for f in failures] == ["squares/c1"]
+    assert [f.task.name for f in failures] == ["squares/c1"]
     again = RunFolder(named_place("memory://bucket/run"))
     assert squares(again) == {"c0": 0, "c2": 4}
     assert reproduce([Squares(3)], again, command="c") == []
-    assert squares(again) == everything(3)
+    assert squares(again) == all_squares(3)
     again.write_packed("squares", {"c0": again.read_cell("squares", "c1")})
     assert int(again.read_cell("squares", "c0").square.sum()) == 1
     assert "squares" in build_page(again).read_text()
@@ -205,17 +207,39 @@ def test_places_are_named_by_path_or_address(tmp_path):
     [((None, None), (4, 1)), ((None, 2), (2, 2)), ((1, None), (1, 4)), ((2, None), (2, 2)), ((3, 1), (3, 1))],
 )
 def test_workers_fill_the_cores_and_no_more(asked, got, monkeypatch):
-    monkeypatch.setattr(capacity, "cpu_count", lambda: 4)
+    monkeypatch.setattr(capacity, "usable_cores", lambda: 4)
     assert capacity.workers_and_threads(*asked) == got
 
 
 def test_workers_fit_into_the_memory_and_the_cores(monkeypatch):
-    monkeypatch.setattr(capacity, "cpu_count", lambda: 64)
+    monkeypatch.setattr(capacity, "usable_cores", lambda: 64)
     memory = psutil.virtual_memory()._replace(available=5 << 30)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     assert capacity.workers_and_threads(None, None) == (5, 1)
     with pytest.raises(UserError, match="33 workers of 2 threads need 66 cores, and there are 64: use fewer"):
         capacity.workers_and_threads(33, 2)
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 64),
+        ({"cpu.max": "max 100000\n"}, 64),
+        ({"cpu.max": "200000 100000\n"}, 2),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "20000 100000\n"}, 1),
+        ({"cpu.max": "12800000 100000\n"}, 64),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "300000\n"}, 64),
+    ],
+)
+def test_cores_are_those_of_the_affinity_within_the_limit_of_the_container(files, cores, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert capacity.usable_cores(tmp_path) == cores
 
 
 @pytest.mark.parametrize(
@@ -231,7 +255,7 @@ def test_a_cluster_that_is_not_there_is_said_at_once(address, sentence):
         taken.bind(("127.0.0.1", 0))
         free = str(taken.getsockname()[1])
     with pytest.raises(UserError) as caught:
-        OnRay(address.replace("{free}", free), cpus=1)
+        Ray(address.replace("{free}", free), cpus=1)
     assert str(caught.value).startswith(sentence.replace("{free}", free))
 
 
@@ -242,11 +266,11 @@ def test_ray_does_all_cells_and_those_of_killed_workers_again(tmp_path, monkeypa
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     folder, notes, passes = RunFolder(tmp_path / "run"), tmp_path / "notes", []
     study = Squares(4, (("c1", "kill once"), ("c2", "error")), str(notes))
-    launcher = OnRay(None, cpus=2)
+    launcher = Ray(None, cpus=2)
     try:
         failures = reproduce([study], folder, command="c", launcher=launcher, advance=passes.append)
     finally:
         launcher.close()
-    assert [(f.work.name, f.error) for f in failures] == [("squares/c2", "KeyError: 'no luck'")]
+    assert [(f.task.name, f.error) for f in failures] == [("squares/c2", "KeyError: 'no luck'")]
     assert squares(folder) == {"c0": 0, "c1": 1, "c3": 9}
     assert sum(passes) == 40

@@ -15,7 +15,12 @@ from torch import nn
 from samirage.lab.tasks.cifar import network_of, pictures_of, recipe_of, settings
 from samirage.lab.tasks.image_data import Pictures
 from samirage.lab.tasks.loop import ImageTraining, Ways
-from samirage.lab.tasks.process_group import Alone, JointBatchNorm2d, Ranks, join_batch_norms
+from samirage.lab.tasks.process_group import (
+    DistributedProcessGroup,
+    JointBatchNorm2d,
+    SingleProcess,
+    convert_joint_batch_norm,
+)
 
 CPU = torch.device("cpu")
 STEPS = 6
@@ -26,19 +31,19 @@ class Precise(Pictures):
         return super()._standardized(images).double()
 
 
-def training(crew, method):
+def training(group, method):
     config = settings("smoke", {"images": 80, "batch_size": 32, "epochs": 8, "threads": 1})
     pictures = pictures_of(config, CPU, None)
     pictures.__class__ = Precise
     network = network_of(config, 0, CPU).double()
     recipe = recipe_of(config, method, 0.3, 0)
-    return ImageTraining(network, pictures, recipe, weight_decay=5e-4, ways=Ways(), crew=crew, watched=False)
+    return ImageTraining(network, pictures, recipe, weight_decay=5e-4, ways=Ways(), group=group, watched=False)
 
 
 def compare(parallel, method):
     ends = []
-    for crew in (Ranks(parallel), Alone()):
-        one = training(crew, method)
+    for group in (DistributedProcessGroup(parallel), SingleProcess()):
+        one = training(group, method)
         courses = [one.epoch() for _ in range(STEPS // 2)]
         loss = torch.cat([course["loss"] for course in courses])
         norm = torch.cat([course["grad_norm"] for course in courses])
@@ -64,7 +69,7 @@ def joint_batch_norm(momentum):
         layers[0].bias.copy_(torch.tensor([0.1, 0.2, 0.3]))
     ours = nn.Sequential(nn.BatchNorm2d(3, momentum=momentum)).double()
     ours.load_state_dict(layers.state_dict())
-    join_batch_norms(ours)
+    convert_joint_batch_norm(ours)
     assert type(ours[0]) is JointBatchNorm2d
     rank, size = dist.get_rank(), dist.get_world_size()
     whole = x.clone().requires_grad_()

@@ -1,8 +1,12 @@
-"""Numbers on the command line, each with the sentence that says what it must be."""
+"""Values on the command line, each with the sentence that says what it must be."""
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from samirage.errors import UserError
+from samirage.files import named_place
 
 
 def whole(text: str) -> int:
@@ -18,6 +22,21 @@ def positive(text: str) -> int:
 def radius(text: str) -> float:
     """Read a finite radius above 0."""
     return float(_number(text, float, lambda r: 0 < r < float("inf"), "a finite radius above 0"))
+
+
+def existing_run_folder(name: str) -> Path:
+    """Return the folder that `DIR` names.
+
+    Args:
+        name: A path, or an address in an object store.
+
+    Raises:
+        UserError: If there is no such folder.
+    """
+    place = named_place(name)
+    if not place.is_dir():
+        raise UserError(f"{place} is not a folder: name a run folder, such as `samirage reproduce` makes")
+    return place
 
 
 def _number(text: str, kind: Callable[[str], Any], legal: Callable[[Any], bool], wanted: str) -> Any:

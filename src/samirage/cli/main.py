@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, TextIO
 
 from samirage._version import __version__
-from samirage.cli.arguments import radius
+from samirage.cli.arguments import existing_run_folder, radius
 from samirage.cli.landscape import add_commands as add_landscape_command
 from samirage.cli.points import add_commands as add_point_commands
 from samirage.cli.reproduce import add_commands as add_reproduce_command
 from samirage.cli.verify import add_commands as add_verify_command
 from samirage.errors import UserError, require
-from samirage.files import is_on_disk, named_place
+from samirage.files import is_on_disk
 from samirage.lab.results.json_files import printable
 
 _NO_READER = 141  # what a shell reports for a program that wrote into a closed pipe: 128 + SIGPIPE
@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows `samirage`; by default, the process's own arguments.
 
     Returns:
-        The exit code: 0 when all is well, 1 when a part of the work failed, 2 when something given cannot be used,
-        130 when interrupted, 141 when the reader of the output has gone.
+        The exit code: 0 for success, 1 when a cell failed or a check did not agree, 2 for bad input, 130 when
+        interrupted, 141 when the pipe of the output is closed.
 
     Raises:
         BrokenPipeError: If another pipe than that of the output is broken.
@@ -149,12 +149,10 @@ class _DataParser(argparse.ArgumentParser):
 
 def _report(options: argparse.Namespace, command: str) -> int:
     require("lab", "xarray")
+    place = existing_run_folder(options.folder)
     from samirage.lab.results.store import RunFolder
     from samirage.report.page import build_page
 
-    place = named_place(options.folder)
-    if not place.is_dir():
-        raise UserError(f"{place} is not a folder: name a run folder, such as `samirage reproduce` makes")
     page = build_page(RunFolder(place))
     print(f"The page: {page.resolve() if is_on_disk(page) else page}")
     return 0

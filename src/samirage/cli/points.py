@@ -81,9 +81,9 @@ def _common(parser: argparse.ArgumentParser, radius: Callable[[str], float]) -> 
 
 
 def _certify(options: argparse.Namespace, command: str) -> int:
+    _check_named(options)
     from samirage.points import certify
 
-    _check_named(options)
     f, _ = function_of(options)
     with explained():
         for x in _points(f, options):
@@ -102,13 +102,13 @@ def _certify(options: argparse.Namespace, command: str) -> int:
 
 
 def _prove(options: argparse.Namespace, command: str) -> int:
-    from samirage.points import prove
-
     if options.check is not None:
         return _check(options)
     if options.own is not None:
         raise UserError("--function goes with --check; to prove something, name the function first")
     _check_named(options)
+    from samirage.points import prove
+
     f, arguments = function_of(options)
     with explained():
         proofs = [prove(f, x, options.rho, lr=options.lr) for x in _points(f, options)]
@@ -125,8 +125,6 @@ def _prove(options: argparse.Namespace, command: str) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from samirage.points import check_record, own_function
-
     others = {"FUNCTION": "function", "--rho": "rho", "--lr": "lr", "--x": "x", "--x-file": "x_file", "--out": "out"}
     given = [name for name, place in others.items() if getattr(options, place) is not None]
     if given or options.arg:
@@ -134,6 +132,8 @@ def _check(options: argparse.Namespace) -> int:
         raise UserError(f"--check takes all from the record, and {names} would change nothing: leave it out")
     if not options.check.is_file():
         raise UserError(f"{options.check} is not a file: name one that `samirage prove --out FILE` wrote")
+    from samirage.points import check_record, own_function
+
     with explained():
         check = check_record(options.check, None if options.own is None else own_function(options.own))
     print(check)

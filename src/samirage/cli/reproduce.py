@@ -3,12 +3,15 @@
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from samirage.cli.arguments import positive, radius, whole
 from samirage.errors import UserError, require
 from samirage.files import is_on_disk, named_place
 from samirage.lab.studies import STUDIES
+
+if TYPE_CHECKING:
+    from samirage.lab.sweep.launchers.launcher import AbstractLauncher
 
 _INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
@@ -73,12 +76,8 @@ def _reproduce(options: argparse.Namespace, command: str) -> int:
     if options.ray_address and options.launcher != "ray":
         raise UserError("--ray-address was given without --launcher ray: add that, or leave the address out")
     console = require("lab", "rich.console").Console(stderr=True, soft_wrap=True)
-    from samirage.lab.results.store import RunFolder
     from samirage.lab.studies import create
     from samirage.lab.sweep.capacity import workers_and_threads
-    from samirage.lab.sweep.launchers import AbstractLauncher, OnRay, Processes
-    from samirage.lab.sweep.reproduce import begin, reproduce
-    from samirage.report.page import build_page
 
     # A GPU is one device, whatever the number of cores beside it.
     asked = options.workers or (1 if options.device != "cpu" and options.launcher == "local" else None)
@@ -92,13 +91,15 @@ def _reproduce(options: argparse.Namespace, command: str) -> int:
     }
     given = {key: value for key, value in overrides.items() if value is not None}
     studies = create(options.studies, options.scale, given, data_dir=options.data_dir)
+
+    # These load torch, which a mistyped name of a study need not wait for.
+    from samirage.lab.results.store import RunFolder
+    from samirage.lab.sweep.reproduce import begin, reproduce
+    from samirage.report.page import build_page
+
     folder = RunFolder(named_place(options.out))
-    launchers: dict[str, Callable[[], AbstractLauncher]] = {
-        "local": lambda: Processes(workers, threads),
-        "ray": lambda: OnRay(options.ray_address, cpus=workers * threads),
-    }
     try:
-        with closing(launchers[options.launcher]()) as launcher:
+        with closing(_launcher(options, workers, threads)) as launcher:
             passes = 0
             for study in studies:
                 todo = begin(study, folder, command)
@@ -115,10 +116,20 @@ def _reproduce(options: argparse.Namespace, command: str) -> int:
         )
         return _INTERRUPTED
     for failure in failures:
-        console.print(f"samirage: cell {failure.work.name} failed: {failure.error}")
+        console.print(f"samirage: cell {failure.task.name} failed: {failure.error}")
     page = build_page(folder)
     print(f"The page: {page.resolve() if is_on_disk(page) else page}")
     return 1 if failures else 0
+
+
+def _launcher(options: argparse.Namespace, workers: int, threads: int) -> "AbstractLauncher":
+    if options.launcher == "ray":
+        from samirage.lab.sweep.launchers.ray import Ray
+
+        return Ray(options.ray_address, cpus=workers * threads)
+    from samirage.lab.sweep.launchers.local_processes import Processes
+
+    return Processes(workers, threads)
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 import argparse
 from typing import Any
 
+from samirage.cli.arguments import existing_run_folder
 from samirage.errors import UserError, require
-from samirage.files import named_place
 from samirage.lab.studies import STUDIES
 
 _MOST_SHOWN = 100  # differences; where more is wrong, these say what
@@ -19,9 +19,10 @@ def add_commands(commands: Any) -> None:
     verify = commands.add_parser(
         "verify",
         help="recompute the claims of a run from its cells, without training",
-        description="Recompute every claim of a run folder from its stored cells with the code at hand, and compare "
-        "values, errors, numbers of seeds, expectations and verdicts with the stored ones: floats to a relative 1e-9, "
-        "all else exactly. Exit code: 0 if all agree, 1 if something differs, 2 if the folder cannot be used.",
+        description="Recompute every claim of a run folder from its stored cells with the installed version, and "
+        "compare values, errors, numbers of seeds, expectations and verdicts with the stored ones: floats to a "
+        "relative 1e-9, all else exactly. Exit code: 0 if all agree, 1 if something differs, 2 if the folder cannot be "
+        "used.",
         epilog="example: samirage verify results/laptop",
     )
     verify.add_argument("folder", metavar="DIR", help="run folder, or its address in an object store")
@@ -30,9 +31,7 @@ def add_commands(commands: Any) -> None:
 
 def _verify(options: argparse.Namespace, command: str) -> int:
     require("lab", "xarray")
-    place = named_place(options.folder)
-    if not place.is_dir():
-        raise UserError(f"{place} is not a folder: name a run folder, such as `samirage reproduce` makes")
+    place = existing_run_folder(options.folder)
     from samirage.lab.results.store import RunFolder
 
     folder = RunFolder(place)

@@ -1,4 +1,4 @@
-"""The monitor of an optimizer: it looks at every step, and never alters one."""
+"""The monitor of an optimizer: it observes every step, and never alters one."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from samirage.diagnosis.sample import DEFAULT_SIZE
 from samirage.diagnosis.thresholds import Thresholds
 from samirage.diagnosis.window_statistics import Watch, Window
 from samirage.monitor._validate import checked_optimizer, checked_sinks, checked_thresholds, checked_whole
-from samirage.monitor.ranks import Ranks
+from samirage.monitor.ranks import ShardedProducts
 from samirage.monitor.sinks import Sink
 from samirage.optim import SAM, StepRecord
 from samirage.optim.distributed import real
@@ -20,18 +20,18 @@ from samirage.sam import variant_of
 
 
 class Monitor:
-    """Watches a run of SAM: the figures of windows of steps, from which `diagnose` knows what the run does.
+    """Observes a run of SAM: statistics over windows of steps, from which `diagnose` tells what the run does.
 
     It adds no pass and leaves weights, gradients and random numbers as they are, bit for bit. Nothing is read from the
-    device until someone looks: at `diagnoses`, at `diagnose(monitor)`, or a sink at the end of each half window.
+    device before `diagnoses` or `diagnose(monitor)` is called, or a sink is written at the end of a half window.
 
     Vectors are measured in a seeded sample of their coordinates (all of them in small models), of which eleven copies
     are kept: sums over two half windows, and the last direction. The direction is what the base optimizer follows,
     with the weight decay that it adds to the gradient itself (as SGD does; the decoupled one of AdamW does not count).
 
-    Under DistributedDataParallel every rank sees the same, but for the losses, which are those of its own share of the
-    batch. So it is under FSDP2, where the ranks add up their numbers at the end of each half window, all of them in the
-    same step; `diagnose` then tells of the last complete window.
+    Under DistributedDataParallel every rank has the same figures, except for the losses, which are those of its own
+    part of the batch. The same holds under FSDP2, where the ranks sum their inner products (an all-reduce) at the end
+    of each half window; `diagnose` then returns the diagnosis of the last complete window.
 
     Args:
         optimizer: The optimizer, a `samirage.SAM`.
@@ -90,21 +90,21 @@ class Monitor:
         self._handle = optimizer.register_observer(self)
 
     def _begin(self) -> None:
-        self._ranks = Ranks(())
-        self._watch = Watch(**self._options, joined=lambda products: self._ranks.joined(products))
+        self._sharded = ShardedProducts(())
+        self._watch = Watch(**self._options, joined=lambda products: self._sharded.reduced(products))
 
     def remove(self) -> None:
         """Stop watching. What was seen so far stays."""
         self._handle.remove()
 
-    # What the optimizer shows.
+    # Called by the optimizer, which the monitor observes.
 
     def saw_gradient(self, inverse_scale: Tensor | None) -> None:
-        """Look at `g`; called by the optimizer."""
+        """Take the gradient `g` of pass 1; called by the optimizer."""
         self._watch.saw_sampled_gradient(self._seen(inverse_scale))
 
     def saw_step(self, record: StepRecord, inverse_scale: Tensor | None) -> None:
-        """Look at the direction of a step; called by the optimizer."""
+        """Take the direction and the record of a step; called by the optimizer."""
         if self._next_step is None:
             self._first_step = record.step
         elif record.step != self._next_step:  # the optimizer has loaded a state
@@ -149,12 +149,12 @@ class Monitor:
 
     def _lay_out(self, params: Sequence[Tensor]) -> None:
         self._layout = tuple(map(id, params))
-        self._ranks = Ranks(params)
-        self._watch.restart(self._ranks.shares)
+        self._sharded = ShardedProducts(params)
+        self._watch.restart(self._sharded.weights)
         decays = [float(_coupled_decay(group)) for group in self.optimizer.param_groups for _ in group["params"]]
         self._decay = self._watch.spread(decays, self._like(params)) if any(decays) else None
 
-    # What it says.
+    # The diagnoses.
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -175,14 +175,14 @@ class Monitor:
         Raises:
             ValueError: If there were fewer than 16 steps.
         """
-        enough = self._watch.steps >= MIN_STEPS and not (self._ranks.spread and not self._watch.windows)
+        enough = self._watch.steps >= MIN_STEPS and not (self._sharded.sharded and not self._watch.windows)
         if not enough:
-            needed = self._watch.window // 2 if self._ranks.spread else MIN_STEPS
+            needed = self._watch.window // 2 if self._sharded.sharded else MIN_STEPS
             raise ValueError(
                 f"a diagnosis needs at least {needed} steps, and the monitor has seen {self._watch.steps}: train on"
             )
-        # Under FSDP2 a window in progress would have to be added up by all ranks together.
-        window = self._watch.windows[-1] if self._ranks.spread else self._watch.now()
+        # Under FSDP2 an incomplete window would need an all-reduce, for which every rank would have to call this.
+        window = self._watch.windows[-1] if self._sharded.sharded else self._watch.now()
         return self._judged(window, thresholds)
 
     def _judged(self, window: Window, thresholds: Thresholds | None = None) -> Diagnosis:

@@ -1,4 +1,4 @@
-"""Inner products over parameters that are spread over ranks (FSDP2's shards)."""
+"""Inner products over parameters that are sharded over ranks (FSDP2)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,34 +11,34 @@ from samirage.optim.distributed import placement
 from samirage.sam import MotionProducts
 
 
-class Ranks:
-    """How the inner products of each rank's part become those of the whole.
+class ShardedProducts:
+    """Sums the inner products of the local shards over the ranks, which gives those of the whole parameters.
 
     Args:
         params: The parameters.
 
     Attributes:
-        spread: Whether any parameter is sharded.
-        shares: By how much each parameter's products count on this rank, so that those of all ranks add up.
+        sharded: Whether any parameter is sharded.
+        weights: Weight of each parameter's products on this rank: 1 over the number of ranks that hold the same values.
     """
 
     def __init__(self, params: Sequence[Tensor]) -> None:
         placements = [placement(p) for p in params]
         meshes = [mesh for mesh, _ in placements if mesh is not None]
-        self.spread = bool(meshes)
+        self.sharded = bool(meshes)
         self._mesh: Any = meshes[0] if meshes else None
-        # Products over several meshes would have to be kept apart.
+        # Parameters on several meshes would need one sum per mesh, which is unsupported.
         self._one_mesh = all(mesh == self._mesh for mesh in meshes)
         whole = 1.0 / meshes[0].size() if meshes else 1.0
-        self.shares = [whole if mesh is None else 1.0 / copies for mesh, copies in placements]
+        self.weights = [whole if mesh is None else 1.0 / copies for mesh, copies in placements]
 
-    def joined(self, products: MotionProducts) -> MotionProducts:
-        """Return the products summed over the ranks.
+    def reduced(self, products: MotionProducts) -> MotionProducts:
+        """Return the products summed over the ranks (an all-reduce); NaN where the parameters are on several meshes.
 
         Args:
-            products: Those of this rank's part.
+            products: Of the local shards.
         """
-        if not self.spread:
+        if not self.sharded:
             return products
         if not self._one_mesh:
             return replace(products, steps=products.steps * torch.nan, sums=products.sums * torch.nan)

@@ -35,7 +35,7 @@ class SAMCallback(Callback):
     `training_step` returned and logged is that of `x`; `self.log` is silent in pass 2. The losses of
     `optimizer.record` are NaN.
 
-    Without this callback Lightning hands SAM a closure, which serves as well in `"32-true"` and `"bf16-mixed"`, but
+    Without this callback Lightning passes SAM a closure, which works as well in `"32-true"` and `"bf16-mixed"`, but
     `training_step` then logs in both passes, and neither `"16-mixed"` nor accumulation is possible.
 
     Example: `examples/lightning_mnist.py` is a whole program; what it adds to one without SAM is this.
@@ -47,7 +47,7 @@ class SAMCallback(Callback):
         self._replay: Replay[tuple[Any, int]] = Replay()
 
     def on_fit_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
-        """Check that there is a SAM to serve, and let Lightning clip its gradients.
+        """Check that the optimizer is a SAM, and let Lightning clip its gradients.
 
         Args:
             trainer: The trainer.
@@ -72,7 +72,7 @@ class SAMCallback(Callback):
         pl_module.clip_gradients = clip  # type: ignore[method-assign]
 
     def teardown(self, trainer: "Trainer", pl_module: "LightningModule", stage: str) -> None:
-        """Leave the module as it was.
+        """Restore the module.
 
         Args:
             trainer: The trainer.
@@ -82,7 +82,7 @@ class SAMCallback(Callback):
         vars(pl_module).pop("clip_gradients", None)
 
     def on_exception(self, trainer: "Trainer", pl_module: "LightningModule", exception: BaseException) -> None:
-        """Leave the module as it was.
+        """Restore the module.
 
         Args:
             trainer: The trainer.

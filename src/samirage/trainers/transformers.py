@@ -52,7 +52,7 @@ class SAMTrainerMixin(_Base):
 
     @property
     def sam(self) -> SAM:
-        """The optimizer, out of what Accelerate has wrapped around it.
+        """The SAM optimizer, inside the wrappers of Accelerate.
 
         Raises:
             TypeError: If there is none, as before `train()` or under DeepSpeed.

@@ -6,12 +6,11 @@ instead of 80 small programs. Members share the examples and the order of the ba
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
 
-from samirage.diagnosis import Watch
 from samirage.lab.engine.stacked import AbstractMembers
 from samirage.sam import (
     AbstractGuard,
@@ -33,6 +32,9 @@ from samirage.sam import (
 from samirage.sam.checks import checked_count, checked_number
 from samirage.sam.reductions import BATCHED
 from samirage.sam.variants import State
+
+if TYPE_CHECKING:  # only runs that are diagnosed load the diagnosis
+    from samirage.diagnosis import Watch
 
 FIGURES: Final = tuple(field.name for field in fields(StepFigures))
 
@@ -123,7 +125,7 @@ def train(
     members: AbstractMembers,
     recipe: Recipe,
     after_step: Callable[[int, int], None] = lambda step, passes: None,
-    watch: Watch | None = None,
+    watch: "Watch | None" = None,
 ) -> dict[str, Tensor]:
     """Train all members of a stack, in place.
 
@@ -166,7 +168,7 @@ def train(
 class _Training:
     """The steps of one training, and the buffers that they share."""
 
-    def __init__(self, members: AbstractMembers, recipe: Recipe, watch: Watch | None) -> None:
+    def __init__(self, members: AbstractMembers, recipe: Recipe, watch: "Watch | None") -> None:
         self._members, self._recipe, self._watch = members, recipe, watch
         self._policy, self._variant = recipe.policy, variant_of(recipe.variant)
         self._params = members.params

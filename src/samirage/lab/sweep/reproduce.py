@@ -1,4 +1,4 @@
-"""Run studies: have the cells that are missing computed, and hold what is finished against the claims."""
+"""Run studies: compute the cells that are missing from a run folder, then the claims about all of them."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -12,16 +12,17 @@ from samirage.lab.engine.compute import commit, hardware, versions
 from samirage.lab.results.digest import digest
 from samirage.lab.results.store import RunFolder
 from samirage.lab.studies.base import AbstractStudy, Cell
-from samirage.lab.sweep.launchers import AbstractLauncher, Here
-from samirage.lab.sweep.run_task import Outcome, Work
+from samirage.lab.sweep.launchers.in_process import InProcess
+from samirage.lab.sweep.launchers.launcher import AbstractLauncher
+from samirage.lab.sweep.run_task import Task, TaskResult
 
 
 def begin(study: AbstractStudy, folder: RunFolder, command: str) -> list[Cell]:
-    """Begin a study in a run folder, or take up one that was begun; write the manifest if there is none.
+    """Start a study in a run folder, or resume it; write the manifest if there is none.
 
     Args:
         study: The study.
-        folder: New, or with results of the same configuration.
+        folder: A new run folder, or one with results of the same configuration.
         command: The command that makes these results, for the record.
 
     Returns:
@@ -36,9 +37,9 @@ def begin(study: AbstractStudy, folder: RunFolder, command: str) -> list[Cell]:
     stored = folder.manifest(study.name)["config"]
     differing = [key for key in study.config if stored.get(key) != study.config[key]]
     if differing:
-        said = ", ".join(f"{key} {stored.get(key)!r} (now {study.config[key]!r})" for key in differing)
+        changes = ", ".join(f"{key} {stored.get(key)!r} (now {study.config[key]!r})" for key in differing)
         raise UserError(
-            f"{folder.path} holds study {study.name} with other settings: {said}; "
+            f"{folder.path} holds study {study.name} with other settings: {changes}; "
             "repeat them to resume, or name another --out"
         )
     finished = set(folder.finished(study.name))
@@ -53,28 +54,28 @@ def reproduce(
     launcher: AbstractLauncher | None = None,
     advance: Callable[[int], None] = lambda passes: None,
     ended: Callable[[AbstractStudy], None] = lambda study: None,
-) -> list[Outcome]:
-    """Compute what a run folder lacks of studies, then their claims.
+) -> list[TaskResult]:
+    """Compute the cells of studies that a run folder lacks, then the claims.
 
-    An interruption loses the cells in flight and nothing else. A cell that fails does not stop the others.
+    An interruption loses the cells in progress and nothing else. A cell that fails does not stop the others.
 
     Args:
         studies: The studies.
         folder: Where the results go; new, or begun with the same configurations.
         command: The command that makes these results, for the record.
-        launcher: Has the cells computed; None is this process.
+        launcher: Runs the cells; None is this process.
         advance: Called with the number of passes done since the last call.
-        ended: Called with each study of which no cell is left to do, and whose claims are stored.
+        ended: Called with each study once all of its cells have ended and its claims are stored.
 
     Returns:
-        The cells that failed.
+        The results of the cells that failed.
 
     Raises:
         UserError: If the folder cannot be used.
     """
-    place = os.path.abspath(folder.path) if is_on_disk(folder.path) else str(folder.path)
-    works = [Work(study, cell, place) for study in studies for cell in begin(study, folder, command)]
-    left = {study.name: sum(work.study is study for work in works) for study in studies}
+    path = os.path.abspath(folder.path) if is_on_disk(folder.path) else str(folder.path)
+    tasks = [Task(study, cell, path) for study in studies for cell in begin(study, folder, command)]
+    left = {study.name: sum(task.study is study for task in tasks) for study in studies}
 
     def end(study: AbstractStudy) -> None:
         _conclude(study, folder)
@@ -86,11 +87,11 @@ def reproduce(
             end(study)
     failures = []
     by_name = {study.name: study for study in studies}
-    with closing((launcher or Here()).outcomes(works, advance)) as outcomes:
-        for outcome in outcomes:
-            if outcome.error is not None:
-                failures.append(outcome)
-            name = outcome.work.study.name
+    with closing((launcher or InProcess()).run(tasks, advance)) as results:
+        for result in results:
+            if result.error is not None:
+                failures.append(result)
+            name = result.task.study.name
             left[name] -= 1
             if not left[name]:
                 end(by_name[name])
@@ -98,7 +99,7 @@ def reproduce(
 
 
 def _conclude(study: AbstractStudy, folder: RunFolder) -> None:
-    command = folder.manifest(study.name)["command"]  # of a run that is taken up, that which began it
+    command = folder.manifest(study.name)["command"]  # of a resumed run, the command that started it
     finished = {name: folder.read_cell(study.name, name) for name in folder.finished(study.name)}
     folder.write_claims(study.name, study.claims(finished, command))
     folder.write_reading(study.name, study.reading(finished))

@@ -1,4 +1,4 @@
-"""One cell as a piece of work that any process can do: what a launcher hands out, and what comes back."""
+"""One cell of a study as a task that any process can run: it carries no data, and its results go to the run folder."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,55 +14,56 @@ from samirage.lab.studies.base import AbstractStudy, Cell
 
 
 @dataclass(frozen=True)
-class Work:
-    """A cell to be computed and stored. It is small when pickled, whatever the study holds; see `AbstractStudy`.
+class Task:
+    """A cell to be computed and stored. Its pickle is small, for a study is pickled without data; see `AbstractStudy`.
 
     Attributes:
         study: The study.
         cell: One of its cells.
-        place: The run folder, as `named_place` takes it; a full path, for a worker may run elsewhere.
+        folder: The run folder, as `named_place` takes it; an absolute path, because a worker may have another working
+            directory.
     """
 
     study: AbstractStudy
     cell: Cell
-    place: str
+    folder: str
 
     @property
     def name(self) -> str:
-        """Names it for people."""
+        """Study and cell, as in `"mnist/sgd"`."""
         return f"{self.study.name}/{self.cell.name}"
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a piece of work.
+class TaskResult:
+    """How a task ended. The data are in the run folder.
 
     Attributes:
-        work: The work.
-        error: What went wrong; None if the cell is stored.
+        task: The task.
+        error: The error message; None if the cell is stored.
     """
 
-    work: Work
+    task: Task
     error: str | None = None
 
 
-def do(work: Work, advance: Callable[[int], None] = lambda passes: None) -> Outcome:
-    """Compute a cell and store it, unless it has been stored meanwhile.
+def run_task(task: Task, advance: Callable[[int], None] = lambda passes: None) -> TaskResult:
+    """Compute a cell and store it, unless another driver on the same folder has stored it meanwhile.
 
     Args:
-        work: The work.
+        task: The task.
         advance: Called with the number of passes done since the last call.
 
     Returns:
-        What became of it; whatever error the computation raises is in there.
+        The result. An exception of the computation becomes its `error`.
 
     Raises:
         UserError: If the cell cannot be written: then no other could be either.
     """
-    study, cell, folder = work.study, work.cell, _folder(work.place)
-    if folder.holds(study.name, cell.name):  # another driver on the same folder was faster
+    study, cell, folder = task.study, task.cell, _folder(task.folder)
+    if folder.holds(study.name, cell.name):
         advance(cell.passes)
-        return Outcome(work)
+        return TaskResult(task)
     stop = Event()
 
     def advance_or_stop(passes: int) -> None:
@@ -73,13 +74,13 @@ def do(work: Work, advance: Callable[[int], None] = lambda passes: None) -> Outc
     begun, busy = perf_counter(), process_time()
     try:
         results = compute(partial(study.run, cell, advance_or_stop), threads=study.threads, stop=stop)
-    except Exception as error:  # one cell, whatever its trouble, does not stop the others
-        return Outcome(work, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+    except Exception as error:  # a cell that fails does not stop the others
+        return TaskResult(task, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
     took = {"wall_seconds": perf_counter() - begun, "cpu_seconds": process_time() - busy}
     folder.write_cell(study.name, cell.name, results.assign(took))
-    return Outcome(work)
+    return TaskResult(task)
 
 
 @lru_cache(maxsize=1)
-def _folder(place: str) -> RunFolder:
-    return RunFolder(named_place(place))
+def _folder(name: str) -> RunFolder:
+    return RunFolder(named_place(name))

@@ -15,7 +15,7 @@ from samirage.lab.engine.ensemble import Recipe
 from samirage.lab.tasks.diagnosis_codes import ATTRIBUTES, codes
 from samirage.lab.tasks.image_data import Pictures
 from samirage.lab.tasks.mnist import end_variables
-from samirage.lab.tasks.process_group import AbstractCrew, Alone
+from samirage.lab.tasks.process_group import AbstractProcessGroup, SingleProcess
 from samirage.monitor import Monitor, diagnose
 from samirage.monitor.monitor import MIN_STEPS
 from samirage.optim import SAM, StepRecord
@@ -58,7 +58,7 @@ class ImageTraining:
             of an epoch that do not fill a batch are left out, other ones in each epoch.
         weight_decay: Weight decay of SGD, at least 0.
         ways: How to compute.
-        crew: The processes that train the network together.
+        group: The processes that train the network together; None for this one.
         watched: Whether to watch the run, for the diagnosis at its end; a run of fewer than 16 steps has none.
 
     Attributes:
@@ -74,14 +74,14 @@ class ImageTraining:
         *,
         weight_decay: float,
         ways: Ways,
-        crew: AbstractCrew | None = None,
+        group: AbstractProcessGroup | None = None,
         watched: bool = True,
     ) -> None:
         self._pictures, self._recipe, self._ways = pictures, recipe, ways
-        self._crew = crew or Alone()
-        if ways.compiled and self._crew.size == 1:
+        self._group = group or SingleProcess()
+        if ways.compiled and self._group.size == 1:
             network.compile()
-        self._network = self._crew.spread(network, pictures.device)
+        self._network = self._group.wrap(network, pictures.device)
         base = torch.optim.SGD(
             self._network.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=weight_decay
         )
@@ -123,8 +123,8 @@ class ImageTraining:
         rows, passes = [], []
         for batch in batches[: self._recipe.steps - self._step]:
             before = self.gradients
-            x = self._crew.share(self._pictures.augmented(batch, self._generator))
-            labels = self._crew.share(self._pictures.labels[batch])
+            x = self._group.local_part(self._pictures.augmented(batch, self._generator))
+            labels = self._group.local_part(self._pictures.labels[batch])
             self.optimizer.step(lambda x=x, labels=labels: self._backward(x, labels))
             self._scheduler.step()
             rows.append(_row(self.optimizer.record))
@@ -132,7 +132,7 @@ class ImageTraining:
             passes.append(self.gradients - before)
             advance(passes[-1])
         course = torch.stack(rows, dim=1)
-        course[0] = self._crew.total(course[0]) / self._crew.size
+        course[0] = self._group.all_reduce(course[0]) / self._group.size
         return {**dict(zip(_FIGURES, course.cpu(), strict=True)), "passes": torch.tensor(passes)}
 
     def _backward(self, x: Tensor, labels: Tensor) -> Tensor:
@@ -153,9 +153,9 @@ class ImageTraining:
         self._network.eval()
         batches = list(self._pictures.test_batches())
         sums = torch.zeros(3, dtype=torch.float64, device=self._pictures.device)
-        for first in range(0, len(batches), self._crew.size):
-            # Where the batches run out, a rank repeats one in vain: with FSDP all must take part in every pass.
-            mine = first + self._crew.rank
+        for first in range(0, len(batches), self._group.size):
+            # Ranks without a batch of their own repeat the last one, uncounted: with FSDP all must run every pass.
+            mine = first + self._group.rank
             x, labels = batches[min(mine, len(batches) - 1)]
             logits = self._logits(x)
             found = torch.stack(
@@ -166,7 +166,7 @@ class ImageTraining:
                 ]
             )
             sums += found * (mine < len(batches))
-        correct, loss, count = self._crew.total(sums).tolist()
+        correct, loss, count = self._group.all_reduce(sums).tolist()
         return correct / count, loss / count
 
     def run(

@@ -4,7 +4,7 @@ The paper's loss, width, learning rate and radii are not known to us; those chos
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from samirage.diagnosis import Watch
 from samirage.errors import UserError
 from samirage.lab.data import datasets as data
 from samirage.lab.engine.ensemble import Recipe, train
@@ -24,9 +23,11 @@ from samirage.lab.results.constants import (
     HALLUCINATED_SHIFT_RATIO,
     JUDGED_BY,
 )
-from samirage.lab.tasks.diagnosis_codes import ATTRIBUTES, SAMPLE, codes_at_end
 from samirage.sam import is_at_hallucinated_point
 from samirage.sam.medians import median
+
+if TYPE_CHECKING:
+    from samirage.diagnosis import Watch
 
 _CLASSES: Final = 10
 _EVALUATIONS: Final = 60  # test accuracies along a run
@@ -147,9 +148,7 @@ class Digits:
                 accuracy[done] = self._test_accuracy(members)
             advance(passes)
 
-        watch = (
-            Watch(window=max(_SHORTEST_WINDOW, recipe.steps // 4), sample=SAMPLE, batched=True) if diagnosed else None
-        )
+        watch = _watch(recipe.steps) if diagnosed else None
         course = train(members, recipe, after_step, watch)
         ended = end_variables(course, recipe)
         followed, passes = course.pop("followed"), course.pop("passes")
@@ -172,6 +171,8 @@ class Digits:
             results["rejections"] = ("seed", _numpy((looked & ~followed).sum(0)))
         described = dict(attributes)
         if watch is not None:
+            from samirage.lab.tasks.diagnosis_codes import ATTRIBUTES, codes_at_end
+
             results["status"] = ("seed", codes_at_end(watch))
             described |= ATTRIBUTES
         coords = {
@@ -183,6 +184,13 @@ class Digits:
 
     def _test_accuracy(self, members: AbstractStack) -> Tensor:
         return (members.logits(self.test_x).argmax(-1) == self.test_labels).float().mean(1)
+
+
+def _watch(steps: int) -> "Watch":
+    from samirage.diagnosis import Watch  # here, because most studies are not diagnosed
+    from samirage.lab.tasks.diagnosis_codes import SAMPLE
+
+    return Watch(window=max(_SHORTEST_WINDOW, steps // 4), sample=SAMPLE, batched=True)
 
 
 def _relabelled(labels: NDArray[np.int64], noise: float) -> NDArray[np.int64]:

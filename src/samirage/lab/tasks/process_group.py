@@ -1,7 +1,7 @@
-"""One network trained by several processes: what they share, and how the network is spread over them.
+"""One network trained by a group of processes: data parallelism (DDP, FSDP2) with the batch of a single process.
 
-Every process holds all images, draws the same random numbers, and takes its own share of each batch. Batch
-normalisation sees the whole batch, so that the training is that of one process, up to rounding.
+Every process holds all images, draws the same random numbers, and computes its part of each batch. Batch normalisation
+sees the whole batch, so that the training is that of one process, up to rounding.
 """
 
 import os
@@ -18,28 +18,28 @@ Parallel = Literal["ddp", "fsdp"]
 PARALLEL: Final[tuple[Parallel, ...]] = ("ddp", "fsdp")
 
 
-class AbstractCrew(ABC):
+class AbstractProcessGroup(ABC):
     """The processes that train a network together.
 
     Attributes:
         rank: Number of this process, from 0.
-        size: How many there are.
+        size: Number of processes.
     """
 
     rank: int
     size: int
 
     @abstractmethod
-    def spread(self, network: nn.Module, device: torch.device) -> nn.Module:
-        """Return the network as it is to be called in training, by all processes together.
+    def wrap(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """Return the module that all processes call in training: its gradients are those of the whole batch.
 
         Args:
-            network: The same on every process.
-            device: Where it is.
+            network: The network, the same on every process.
+            device: Its device.
         """
 
     @abstractmethod
-    def share(self, batch: Tensor) -> Tensor:
+    def local_part(self, batch: Tensor) -> Tensor:
         """Return the part of a batch that this process computes.
 
         Args:
@@ -47,42 +47,42 @@ class AbstractCrew(ABC):
         """
 
     @abstractmethod
-    def total(self, values: Tensor) -> Tensor:
-        """Return the sum of what the processes have; all of them must call it.
+    def all_reduce(self, values: Tensor) -> Tensor:
+        """Return the sum over the processes; every process must call it.
 
         Args:
-            values: What this one has, of the same shape everywhere.
+            values: The addend of this process, of the same shape on all.
         """
 
 
-class Alone(AbstractCrew):
-    """One process.
+class SingleProcess(AbstractProcessGroup):
+    """One process, without `torch.distributed`.
 
     Example:
-        >>> Alone().share(torch.arange(4)).tolist()
+        >>> SingleProcess().local_part(torch.arange(4)).tolist()
         [0, 1, 2, 3]
     """
 
     rank, size = 0, 1
 
-    def spread(self, network: nn.Module, device: torch.device) -> nn.Module:
-        """Return the network itself, with its weights laid out for images; see `AbstractCrew`."""
-        return _laid_out(network)
+    def wrap(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """Return the network itself, in channels-last memory format; see `AbstractProcessGroup`."""
+        return _channels_last(network)
 
-    def share(self, batch: Tensor) -> Tensor:
-        """Return the whole batch; see `AbstractCrew`."""
+    def local_part(self, batch: Tensor) -> Tensor:
+        """Return the whole batch; see `AbstractProcessGroup`."""
         return batch
 
-    def total(self, values: Tensor) -> Tensor:
-        """Return the values; see `AbstractCrew`."""
+    def all_reduce(self, values: Tensor) -> Tensor:
+        """Return the values; see `AbstractProcessGroup`."""
         return values
 
 
-class Ranks(AbstractCrew):
+class DistributedProcessGroup(AbstractProcessGroup):
     """The processes that `torchrun` has started, after `torch.distributed.init_process_group`.
 
     Args:
-        parallel: `"ddp"`: each holds the whole network (DistributedDataParallel); `"fsdp"`: each holds a part of every
+        parallel: `"ddp"`: each holds the whole network (DistributedDataParallel); `"fsdp"`: each holds a shard of every
             parameter (FSDP2's `fully_shard`).
     """
 
@@ -90,14 +90,14 @@ class Ranks(AbstractCrew):
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
         self._parallel = parallel
 
-    def spread(self, network: nn.Module, device: torch.device) -> nn.Module:
-        """Let batch normalisation see the batch of all, and spread the network; see `AbstractCrew`."""
+    def wrap(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """Wrap the network, with batch normalisation over all ranks; see `AbstractProcessGroup`."""
         if device.type == "cuda":
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         else:
-            join_batch_norms(network)
+            convert_joint_batch_norm(network)
         if self._parallel == "ddp":
-            return DistributedDataParallel(_laid_out(network))
+            return DistributedDataParallel(_channels_last(network))
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard  # slow to import, and of use to few
 
@@ -106,33 +106,32 @@ class Ranks(AbstractCrew):
             fully_shard(block, mesh=mesh)  # so that a rank holds one whole block at a time
         return cast(nn.Module, fully_shard(network, mesh=mesh))
 
-    def share(self, batch: Tensor) -> Tensor:
-        """Return the part of this rank; see `AbstractCrew`."""
+    def local_part(self, batch: Tensor) -> Tensor:
+        """Return the part of this rank; see `AbstractProcessGroup`."""
         return batch.tensor_split(self.size)[self.rank]
 
-    def total(self, values: Tensor) -> Tensor:
-        """Sum over the ranks; see `AbstractCrew`."""
+    def all_reduce(self, values: Tensor) -> Tensor:
+        """Sum over the ranks; see `AbstractProcessGroup`."""
         total = values.clone()
         distributed.all_reduce(total)
         return total
 
 
-def _laid_out(network: nn.Module) -> nn.Module:
-    """Return the network with the weights of its convolutions laid out like its images, channels last."""
-    laid_out: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return laid_out
+def _channels_last(network: nn.Module) -> nn.Module:
+    converted: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return converted
 
 
-def launched() -> bool:
-    """Tell whether `torchrun` has started this process."""
+def is_launched_by_torchrun() -> bool:
+    """Return whether the environment is that of a process that `torchrun` has started."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 class JointBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation over the batches of all ranks, which are of the same length, for devices without their own.
+    """Batch normalisation over the batches of all ranks, which are of the same length, for CPUs.
 
     `y = (x − m) / sqrt(v + eps) · weight + bias` with mean `m` and variance `v` of a channel over the images of all
-    ranks. On CUDA there is `torch.nn.SyncBatchNorm` for this; it does not work on a CPU.
+    ranks. `torch.nn.SyncBatchNorm` does the same on CUDA, and does not support CPUs.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -156,7 +155,7 @@ class JointBatchNorm2d(nn.BatchNorm2d):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the ranks. Each rank's part is in the sum of each rank, whose gradients therefore add up."""
+    """The sum over the ranks. A rank's part enters the sum on every rank, so its gradient is the sum of theirs."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:
@@ -175,8 +174,8 @@ def _sum_over_ranks(part: Tensor) -> Tensor:
     return cast(Tensor, _Sum.apply(part))  # type: ignore[no-untyped-call]
 
 
-def join_batch_norms(network: nn.Module) -> None:
-    """Make every batch normalisation of a network, in place, one over the batches of all ranks.
+def convert_joint_batch_norm(network: nn.Module) -> None:
+    """Convert every `BatchNorm2d` of a network to `JointBatchNorm2d`, in place.
 
     Args:
         network: The network.

@@ -5,8 +5,8 @@ python -m samirage.lab.tasks.train --scale smoke --method sam --rho 0.3 --out ru
 torchrun --nproc-per-node 2 -m samirage.lab.tasks.train --scale smoke --method sam --rho 0.3 --parallel ddp --out run.nc
 ```
 
-The batch is that of the scale, whatever the number of processes: each takes its share, and batch normalisation and SAM
-see the whole. The result is then that of one process, up to rounding.
+The batch is that of the scale for any number of processes: each computes its part, and batch normalisation and SAM see
+the whole. The result is that of one process, up to rounding.
 """
 
 import argparse
@@ -41,10 +41,16 @@ from samirage.lab.tasks.cifar import (
     settings,
 )
 from samirage.lab.tasks.loop import ImageTraining
-from samirage.lab.tasks.process_group import PARALLEL, AbstractCrew, Alone, Ranks, launched
+from samirage.lab.tasks.process_group import (
+    PARALLEL,
+    AbstractProcessGroup,
+    DistributedProcessGroup,
+    SingleProcess,
+    is_launched_by_torchrun,
+)
 
 _INTERRUPTED: Final = 130  # what a shell reports for a program that Ctrl-C ended
-_PATIENCE_S: Final = 15.0  # for torchrun to end the other processes, before they complain as well
+_GRACE_S: Final = 15.0  # in which torchrun ends the other ranks, before they report the same error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,49 +60,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows the name of the module; by default, the process's own arguments.
 
     Returns:
-        The exit code: 0 when all is well, 1 when the training failed, 2 when something given cannot be used,
-        130 when interrupted.
+        The exit code: 0 for success, 1 when the training failed, 2 for bad input, 130 when interrupted.
 
     Example:
         >>> main(["--method", "sam", "--rho", "-1", "--out", "run.nc"])
         2
     """
-    rank, size = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE")) if launched() else (0, 1)
+    rank, size = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE")) if is_launched_by_torchrun() else (0, 1)
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parser().parse_args(given)
         config = _config(options, size)
     except UserError as error:
-        if rank:  # all ranks find the same, and torchrun ends the others when the first of them has said it
-            time.sleep(_PATIENCE_S)
+        if rank:  # all ranks fail alike, and torchrun ends the others when rank 0 has printed its error
+            time.sleep(_GRACE_S)
         print(f"samirage: {error}", file=sys.stderr)
         return 2
     stop = Event()
     try:
         compute(partial(_train, options, config, given, stop), threads=config.threads, stop=stop)
     except KeyboardInterrupt:
-        print(f"samirage: {_who(rank, size)}stopped; no result", file=sys.stderr)
+        print(f"samirage: {_prefix(rank, size)}stopped; no result", file=sys.stderr)
         return _INTERRUPTED
     except UserError as error:
-        print(f"samirage: {_who(rank, size)}{error}", file=sys.stderr)
+        print(f"samirage: {_prefix(rank, size)}{error}", file=sys.stderr)
         return 2
     except (RuntimeError, ArithmeticError, MemoryError, OSError) as error:
-        said = str(error).strip() or type(error).__name__
-        if size > 1 and ("peer" in said or "onnection" in said):
-            time.sleep(_PATIENCE_S)
-        first = said.splitlines()[0]
-        print(f"samirage: {_who(rank, size)}failed ({type(error).__name__}: {first}); no result", file=sys.stderr)
+        message = str(error).strip() or type(error).__name__
+        if size > 1 and ("peer" in message or "onnection" in message):  # another rank has failed, and reports why
+            time.sleep(_GRACE_S)
+        first = message.splitlines()[0]
+        print(f"samirage: {_prefix(rank, size)}failed ({type(error).__name__}: {first}); no result", file=sys.stderr)
         return 1
     return 0
 
 
-def _who(rank: int, size: int) -> str:
+def _prefix(rank: int, size: int) -> str:
     return f"rank {rank} of {size}: " if size > 1 else ""
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Say what was wrong; the usage would be printed by every rank.
+        """Raise a `UserError`; argparse itself would print the usage on every rank.
 
         Raises:
             UserError: Always.
@@ -121,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         "--parallel",
         choices=PARALLEL,
         default="ddp",
-        help="how the network is spread over the processes: a copy for each (ddp, default) or a share of every "
+        help="how the network is distributed over the processes: a copy each (ddp, default) or a shard of every "
         "parameter (fsdp)",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cpu (default), or a GPU per process")
@@ -163,11 +168,11 @@ def _train(options: argparse.Namespace, config: CifarConfig, given: Sequence[str
         device = usable_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
         torch.cuda.set_device(device)  # holds for this thread
     pictures = pictures_of(config, device, options.data_dir)
-    crew: AbstractCrew = Alone()
-    if launched():
+    group: AbstractProcessGroup = SingleProcess()
+    if is_launched_by_torchrun():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        crew = Ranks(options.parallel)
-    if crew.rank == 0:
+        group = DistributedProcessGroup(options.parallel)
+    if group.rank == 0:
         _require_writable(options.out)  # now, and not after hours of training
     recipe = recipe_of(config, options.method, options.rho, options.seed)
     training = ImageTraining(
@@ -176,34 +181,34 @@ def _train(options: argparse.Namespace, config: CifarConfig, given: Sequence[str
         recipe,
         weight_decay=config.weight_decay,
         ways=config.ways,
-        crew=crew,
+        group=group,
     )
 
-    def tell(step: int, loss: float, accuracy: float) -> None:
-        if crew.rank == 0:
+    def report(step: int, loss: float, accuracy: float) -> None:
+        if group.rank == 0:
             done = step // training.steps_per_epoch
             print(f"epoch {done} of {config.epochs}: loss {loss:.4g}, test accuracy {100 * accuracy:.2f} %", flush=True)
 
-    def look(passes: int) -> None:
+    def check_stop(passes: int) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
 
     begun = time.perf_counter()
-    results = training.run(options.seed, look, tell).assign(wall_seconds=time.perf_counter() - begun)
+    results = training.run(options.seed, check_stop, report).assign(wall_seconds=time.perf_counter() - begun)
     attributes = {
         **attributes_of(config, options.method, recipe),
-        "processes": crew.size,
-        "parallel": options.parallel if launched() else "none",
+        "processes": group.size,
+        "parallel": options.parallel if is_launched_by_torchrun() else "none",
         "config": json.dumps(asdict(config)),
         "versions": json.dumps(versions()),
         "hardware": json.dumps(hardware(device)),
         "commit": commit() or "",
         "command": shlex.join(["samirage.lab.tasks.train", *given]),
     }
-    if crew.rank == 0:
+    if group.rank == 0:
         write_dataset(options.out, results.assign_attrs(attributes))
         print(f"The results: {options.out.resolve()}", flush=True)
-    if launched():
+    if is_launched_by_torchrun():
         distributed.barrier()
         distributed.destroy_process_group()
 
@@ -219,6 +224,6 @@ if __name__ == "__main__":
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
-    # Threads of gloo now and then abort the interpreter's own way out, after all is done; and after a failure, what is
-    # left of the group would be waited for.
+    # Without the interpreter's own shutdown, which threads of gloo now and then abort when all is done, and which would
+    # wait for the other ranks after a failure.
     os._exit(code)

@@ -1,15 +1,15 @@
-"""The launcher that needs nobody else."""
+"""The launcher without other processes."""
 
 from collections.abc import Callable, Generator, Sequence
 
 from samirage.lab.sweep.launchers.launcher import AbstractLauncher
-from samirage.lab.sweep.run_task import Outcome, Work, do
+from samirage.lab.sweep.run_task import Task, TaskResult, run_task
 
 
-class Here(AbstractLauncher):
-    """Does the work in this process, one piece after another."""
+class InProcess(AbstractLauncher):
+    """Runs tasks in this process, one after another."""
 
-    def outcomes(self, works: Sequence[Work], advance: Callable[[int], None]) -> Generator[Outcome, None, None]:
-        """Do all work; see `AbstractLauncher`."""
-        for work in works:
-            yield do(work, advance)
+    def run(self, tasks: Sequence[Task], advance: Callable[[int], None]) -> Generator[TaskResult, None, None]:
+        """Run all tasks; see `AbstractLauncher`."""
+        for task in tasks:
+            yield run_task(task, advance)

@@ -1,30 +1,30 @@
-"""What every launcher is."""
+"""The interface of launchers: what runs the tasks of a sweep."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 
-from samirage.lab.sweep.run_task import Outcome, Work
+from samirage.lab.sweep.run_task import Task, TaskResult
 
 
 class AbstractLauncher(ABC):
-    """Has work done, by whom and where it will. Whoever does it stores the results, so that they take no detour."""
+    """Runs tasks in processes of its choice. Each process stores its results in the run folder by itself."""
 
     @abstractmethod
-    def outcomes(self, works: Sequence[Work], advance: Callable[[int], None]) -> Generator[Outcome, None, None]:
-        """Have all work done.
+    def run(self, tasks: Sequence[Task], advance: Callable[[int], None]) -> Generator[TaskResult, None, None]:
+        """Run all tasks.
 
-        When the iterator is closed, or an error passes through it, whatever is still being done is stopped.
+        When the generator is closed, or an exception passes through it, the tasks in progress are stopped.
 
         Args:
-            works: The work, in the order in which it is to be begun.
+            tasks: The tasks, in the order in which they are to be started.
             advance: Called with the number of passes done since the last call.
 
-        Returns:
-            What became of each, in the order in which it was finished.
+        Yields:
+            One result per task, in the order in which they end.
 
         Raises:
-            UserError: If nothing more can be done, such as on a full disk.
+            UserError: If no task can be stored any more, such as on a full disk.
         """
 
-    def close(self) -> None:  # noqa: B027  # most hold nothing
-        """Free what the launcher holds between sweeps."""
+    def close(self) -> None:  # noqa: B027  # most launchers hold nothing between sweeps
+        """Release what the launcher holds between sweeps."""

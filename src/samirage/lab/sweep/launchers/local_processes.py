@@ -1,4 +1,10 @@
-"""The launcher of processes on this machine. One that is killed loses the cell it was at, and nothing else."""
+"""The launcher of worker processes on this machine. A worker that is killed loses its task, which is run again.
+
+Why not an executor of `concurrent.futures` or `loky`: when one process of a pool is killed, such an executor fails all
+tasks in flight and in the queue, and does not tell which of them ended its process. Running all of them again, three
+times at most, gives up healthy cells together with the one that runs out of memory. Executors do not report progress
+within a task either.
+"""
 
 import contextlib
 import os
@@ -14,43 +20,43 @@ from time import monotonic
 from typing import Final
 
 from samirage.errors import UserError
-from samirage.lab.sweep.launchers.in_process import Here
+from samirage.lab.sweep.launchers.in_process import InProcess
 from samirage.lab.sweep.launchers.launcher import AbstractLauncher
-from samirage.lab.sweep.run_task import Outcome, Work, do
+from samirage.lab.sweep.run_task import Task, TaskResult, run_task
 
-_TRIES: Final = 3  # a cell whose process is killed so many times is given up
-_TOLD_EVERY_S: Final = 0.2
-_PATIENCE_S: Final = 5.0  # for a process that was asked to end
+_MAX_ATTEMPTS: Final = 3  # at a task whose process is killed
+_PROGRESS_INTERVAL_S: Final = 0.2
+_JOIN_TIMEOUT_S: Final = 5.0  # for a process that was asked to end
 _POOLS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # what libraries read when they load
 
 
 @dataclass
 class _Worker:
     process: SpawnProcess
-    line: Connection
-    work: Work | None = None
+    connection: Connection
+    task: Task | None = None
 
-    def hand(self, work: Work) -> None:
-        self.work = work
-        with contextlib.suppress(OSError):  # it has been killed; that is noticed where its answer is due
-            self.line.send(work)
+    def start(self, task: Task) -> None:
+        self.task = task
+        with contextlib.suppress(OSError):  # it has been killed, which is noticed when its result is received
+            self.connection.send(task)
 
-    def dismiss(self) -> int | None:
+    def stop(self) -> int | None:
         """End the process; return its exit code, negative for a signal."""
-        self.line.close()
-        self.process.join(0 if self.process.exitcode is None and self.work else _PATIENCE_S)
+        self.connection.close()
+        self.process.join(0 if self.process.exitcode is None and self.task else _JOIN_TIMEOUT_S)
         for end in (self.process.terminate, self.process.kill):
             if self.process.exitcode is None:
                 end()
-                self.process.join(_PATIENCE_S)
+                self.process.join(_JOIN_TIMEOUT_S)
         return self.process.exitcode
 
 
 class Processes(AbstractLauncher):
-    """Does the work in new processes on this machine.
+    """Runs tasks in new processes on this machine.
 
-    They are started as the `spawn` method does, so a script that uses this needs `if __name__ == "__main__":`. They end
-    when this process ends, however that comes about.
+    They are started by the `spawn` method, so a script that uses this needs `if __name__ == "__main__":`. They end when
+    this process ends, also when it is killed. One worker, or one task, needs no new process.
 
     Args:
         workers: How many, at least 1.
@@ -58,57 +64,57 @@ class Processes(AbstractLauncher):
     """
 
     def __init__(self, workers: int, threads: int) -> None:
-        self._workers, self._threads = workers, threads
+        self._count, self._threads = workers, threads
 
-    def outcomes(self, works: Sequence[Work], advance: Callable[[int], None]) -> Generator[Outcome, None, None]:
-        """Have all work done; see `AbstractLauncher`."""
-        if min(self._workers, len(works)) <= 1:  # nothing would be done side by side
-            yield from Here().outcomes(works, advance)
+    def run(self, tasks: Sequence[Task], advance: Callable[[int], None]) -> Generator[TaskResult, None, None]:
+        """Run all tasks; see `AbstractLauncher`."""
+        if min(self._count, len(tasks)) <= 1:
+            yield from InProcess().run(tasks, advance)
             return
-        waiting, killed, crew = deque(works), Counter[str](), list[_Worker]()
+        waiting, attempts, workers = deque(tasks), Counter[str](), list[_Worker]()
         try:
-            while waiting or any(worker.work for worker in crew):
-                for worker in crew:
-                    if worker.work is None and waiting:
-                        worker.hand(waiting.popleft())
-                while waiting and len(crew) < self._workers:
-                    crew.append(self._hired())
-                    crew[-1].hand(waiting.popleft())
-                busy = {worker.line: worker for worker in crew if worker.work}
-                for line in wait(list(busy)):
-                    worker = busy[line]  # type: ignore[index]  # wait returns some of what it was given
-                    work = worker.work
-                    assert work is not None
+            while waiting or any(worker.task for worker in workers):
+                for worker in workers:
+                    if worker.task is None and waiting:
+                        worker.start(waiting.popleft())
+                while waiting and len(workers) < self._count:
+                    workers.append(self._new_worker())
+                    workers[-1].start(waiting.popleft())
+                busy = {worker.connection: worker for worker in workers if worker.task}
+                for connection in wait(list(busy)):
+                    worker = busy[connection]  # type: ignore[index]  # wait returns some of its arguments
+                    task = worker.task
+                    assert task is not None
                     try:
-                        said = worker.line.recv()
+                        message = worker.connection.recv()
                     except (EOFError, OSError):
-                        crew.remove(worker)
-                        code = worker.dismiss()
-                        killed[work.name] += 1
-                        if killed[work.name] < _TRIES:
-                            waiting.appendleft(work)
+                        workers.remove(worker)
+                        code = worker.stop()
+                        attempts[task.name] += 1
+                        if attempts[task.name] < _MAX_ATTEMPTS:
+                            waiting.appendleft(task)
                         else:
-                            yield Outcome(work, f"its process ended {_TRIES} times ({_told(code)})")
+                            yield TaskResult(task, f"its process ended {_MAX_ATTEMPTS} times ({_reason(code)})")
                         continue
-                    if isinstance(said, UserError):
-                        raise said
-                    if isinstance(said, Outcome):
-                        worker.work = None
-                        yield said
+                    if isinstance(message, UserError):
+                        raise message
+                    if isinstance(message, TaskResult):
+                        worker.task = None
+                        yield message
                     else:
-                        advance(said)
+                        advance(message)
         finally:
-            for worker in crew:
-                worker.dismiss()
+            for worker in workers:
+                worker.stop()
 
-    def _hired(self) -> _Worker:
+    def _new_worker(self) -> _Worker:
         context = get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs,), name="samirage-worker", daemon=True)
+        parent_end, child_end = context.Pipe()
+        process = context.Process(target=_serve, args=(child_end,), name="samirage-worker", daemon=True)
         with _environment(dict.fromkeys(_POOLS, str(self._threads))):
             process.start()
-        theirs.close()  # so that the end of the process ends the line
-        return _Worker(process, ours)
+        child_end.close()  # so that the connection is closed when the process ends
+        return _Worker(process, parent_end)
 
 
 @contextlib.contextmanager
@@ -125,38 +131,38 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _told(code: int | None) -> str:
+def _reason(code: int | None) -> str:
     if code == -signal.SIGKILL:
         return "killed: perhaps the memory ran out"
     return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
 
-def _serve(line: Connection) -> None:
-    """Do what comes along the line until it ends; say what became of it, and now and then how many passes are done."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the first of them decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    done, told = 0, monotonic()
+def _serve(connection: Connection) -> None:
+    """Run the tasks that are received; send the number of passes done, now and then, and each result."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the parent decides
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    passes_done, last_sent = 0, monotonic()
 
     def advance(passes: int) -> None:
-        nonlocal done, told
-        done += passes
-        if monotonic() - told > _TOLD_EVERY_S:
-            line.send(done)
-            done, told = 0, monotonic()
+        nonlocal passes_done, last_sent
+        passes_done += passes
+        if monotonic() - last_sent > _PROGRESS_INTERVAL_S:
+            connection.send(passes_done)
+            passes_done, last_sent = 0, monotonic()
 
-    with contextlib.suppress(EOFError, OSError):  # nobody is at the other end any more
+    with contextlib.suppress(EOFError, OSError):  # the parent has closed the connection
         while True:
-            work = line.recv()
+            task = connection.recv()
             try:
-                said: Outcome | UserError = do(work, advance)
+                result: TaskResult | UserError = run_task(task, advance)
             except UserError as error:
-                said = error
-            line.send(done)
-            done = 0
-            line.send(said)
+                result = error
+            connection.send(passes_done)
+            passes_done = 0
+            connection.send(result)
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
     wait([parent.sentinel])
