@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 import pytest
 
@@ -260,7 +261,7 @@ def test_the_planted_bugs_fit_the_source_and_the_table_of_tests_names_files_that
     for bug in bugs:
         ast.parse(bug.text)
     modules = {file.removeprefix("src/samirage/").removesuffix(".py") for file in SAMIRAGE.files()}
-    rooms = {module.partition("/")[0] for module in modules}
+    rooms = {parent.as_posix() for module in modules for parent in PurePosixPath(module).parents}
     assert set(SAMIRAGE.extra_tests) <= modules | rooms
     tests = {test for file in SAMIRAGE.files() for test in SAMIRAGE.tests_of(file)}
     assert not [test for test in tests if not (SAMIRAGE.root / test).exists()]

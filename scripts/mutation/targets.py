@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 
 class UnknownModuleError(Exception):
@@ -80,50 +81,51 @@ class Project:
         return tuple(dict.fromkeys(t for t in tests if not any(t.startswith(f"{folder}/") for folder in tests)))
 
 
-SAMIRAGE = Project(
+_PROOFS: Final = (
+    "tests/points/test_prove.py",
+    "tests/points/test_exact_proofs.py",
+    "tests/points/test_check_record.py",
+)
+_RULES: Final = (
+    "tests/monitor/test_rules.py",
+    "tests/monitor/test_rule_boundaries.py",
+    "tests/monitor/test_boundaries.py",
+)
+SAMIRAGE: Final = Project(
     root=Path(__file__).resolve().parent.parent.parent,
     package="src/samirage",
     targets=(
         "sam/**/*.py",
         "points/**/*.py",
-        "monitor/rules.py",
-        "monitor/thresholds.py",
-        "lab/claims.py",
-        "lab/statistics.py",
+        "diagnosis/rules.py",
+        "diagnosis/thresholds.py",
+        "lab/results/claims.py",
+        "lab/results/statistics.py",
     ),
     extra_tests={
         # With the examples of a whole room, its modules have the same tests, which are then run without a mutant once.
         "sam": ("tests/sam", "src/samirage/sam"),
+        "sam/policies/warm_start": ("tests/optim/test_schedules.py",),
         "points": ("src/samirage/points",),
-        "sam/jump": ("tests/optim/test_variants.py",),
-        "sam/policy": ("tests/optim/test_schedules.py",),
-        "lab/claims": ("tests/lab/test_claims_of_values.py",),
-        "lab/statistics": ("tests/lab/test_claims_of_values.py",),
-        "monitor/rules": ("tests/monitor/test_rule_boundaries.py", "tests/monitor/test_diagnose.py"),
-        "monitor/thresholds": ("tests/monitor/test_rules.py", "tests/monitor/test_rule_boundaries.py"),
-        "points/attraction": ("tests/points/test_prove.py",),
-        "points/balls": ("tests/points/test_prove.py",),
-        "points/basins": ("tests/points/test_orbits_and_basins.py",),
-        "points/certificate": ("tests/points/test_certify.py",),
-        "points/check": ("tests/points/test_prove.py",),
-        "points/check_network": ("tests/points/test_prove.py",),
-        "points/check_scalars": ("tests/points/test_prove.py",),
-        "points/contraction": ("tests/points/test_prove.py",),
-        "points/curvature": ("tests/points/test_certify.py",),
-        "points/enclosure": ("tests/points/test_prove.py",),
         "points/equation": ("tests/points/test_find.py", "tests/points/test_certify.py"),
-        "points/evidence": ("tests/points/test_certify.py",),
-        "points/families": ("tests/points/test_prove.py",),
-        "points/jets": ("tests/points/test_prove.py",),
-        "points/krawczyk": ("tests/points/test_prove.py",),
-        "points/named": ("tests/points/test_prove.py",),
-        "points/network_balls": ("tests/points/test_prove.py",),
-        "points/orbits": ("tests/points/test_orbits_and_basins.py",),
         "points/polish": ("tests/points/test_find.py",),
-        "points/proof": ("tests/points/test_prove.py",),
-        "points/radius": ("tests/points/test_branch.py",),
-        "points/sphere": ("tests/points/test_find.py", "tests/points/test_branch.py"),
-        "points/superlevel": ("tests/points/test_find.py",),
+        "points/certificates": ("tests/points/test_certify.py",),
+        "points/certificates/spectrum": ("tests/points/test_spectrum.py",),
+        "points/certificates/verdict": ("tests/points/test_verdict.py",),
+        "points/certificates/zero_modes": ("tests/points/test_zero_modes.py",),
+        "points/find": ("tests/points/test_find.py",),
+        "points/find/basins": ("tests/points/test_orbits_and_basins.py",),
+        "points/find/branch": ("tests/points/test_branch.py",),
+        "points/find/evidence": ("tests/points/test_certify.py",),
+        "points/find/orbits": ("tests/points/test_orbits_and_basins.py",),
+        "points/find/radius": ("tests/points/test_branch.py",),
+        "points/find/sphere": ("tests/points/test_branch.py",),
+        "points/proofs": _PROOFS,
+        "points/proofs/contraction": ("tests/points/test_contraction.py",),
+        "diagnosis/rules": (*_RULES, "tests/monitor/test_diagnose.py"),
+        "diagnosis/thresholds": _RULES,
+        "lab/results/claims": ("tests/lab/test_claims.py", "tests/lab/test_claims_of_values.py"),
+        "lab/results/statistics": ("tests/lab/test_statistics.py", "tests/lab/test_claims_of_values.py"),
     },
     preload=("torch", "numpy", "scipy.linalg", "scipy.sparse.linalg", "scipy.optimize", "sympy", "flint"),
 )

@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 
 from pages.stored import FOLDER, finished, origin, section, table
+from samirage.lab.methods import METHODS, method_named
 from samirage.lab.results.statistics import MeanEstimate, mean_estimate
 from samirage.report.numbers import percent, with_error
 from samirage.report.plots.remedies import setting_label
-from samirage.report.plots.style import METHODS
 from samirage.report.sections import guard
 
 STUDY = "guard"
@@ -148,7 +148,7 @@ def remedies() -> list[Remedy]:
         margins = [(rho, mean_estimate(_accuracy(run) - _accuracy(plain))) for _, rho, run, plain in cells]
         found.append(
             Remedy(
-                label=METHODS[method].label,
+                label=method_named(method).label,
                 worst=mean_estimate(_accuracy(worst[2])),
                 where=worst[0],
                 below=min((margin for _, margin in margins), key=lambda margin: margin.mean),

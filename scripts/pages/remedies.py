@@ -1,9 +1,9 @@
 """The README's block on study `mnist`, and those of the page on the guard."""
 
 from pages.stored import FOLDER, claims_list, origin
+from samirage.lab.methods import method_named
 from samirage.report.numbers import percent, with_error
 from samirage.report.plots.remedies import setting_label
-from samirage.report.plots.style import METHODS
 from samirage.report.runs import load_runs
 from samirage.report.sections import alternatives, guard, wells
 from samirage.report.tables import method_table
@@ -50,7 +50,7 @@ def guard_block() -> list[str]:
             row = min((row for row in one.rows[method] if row is not None), key=lambda row: row.accuracy.mean)
             where = f" at {row.rho:g}" if row.rho else ""
             cells.append(with_error(row.accuracy.mean, row.accuracy.standard_error, scale=100) + where)
-        lines.append(f"| {METHODS[method].label} | {' | '.join(cells)} |")
+        lines.append(f"| {method_named(method).label} | {' | '.join(cells)} |")
     return [*lines, "", f"({origin('guard')})", "", *claims_list(FOLDER.claims("guard"))]
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 import xarray as xr
 
+from samirage.lab.engine.recipe import GainGuard, SlopeGuard
 from samirage.lab.results.claims import Verdict
-from samirage.lab.studies.alternatives import METHODS, SCALES, AlternativesStudy, GainGuard, SlopeGuard, create
+from samirage.lab.studies.alternatives import METHODS, SCALES, AlternativesStudy, create
 from samirage.sam import step_figures
 
 TINY = replace(SCALES["smoke"], images=60, steps=24, seeds=2)

@@ -1,4 +1,4 @@
-"""CIFAR-100, binary version: its two files, wherever they lie, and the archive that they come in."""
+"""CIFAR, binary version: its files, wherever they lie, and the archive that they come in."""
 
 import dataclasses
 import gzip
@@ -15,8 +15,8 @@ from mirror import Mirror
 
 from samirage.errors import UserError
 from samirage.lab.data import datasets as data
-from samirage.lab.data.cifar_binary import CifarFile
-from samirage.lab.data.files import Archive, BadFileError
+from samirage.lab.data.datasets import CifarFile
+from samirage.lab.data.download import Archive, BadFileError
 
 ARCHIVE = "cifar-100-binary.tar.gz"
 FOLDER = "cifar-100-binary"
@@ -53,7 +53,7 @@ def use(monkeypatch: pytest.MonkeyPatch, *mirrors: str, archive: bytes = GOOD) -
         data._DATA_SETS["cifar100"],
         files=tuple(CifarFile(name, count) for name, count in COUNTS.items()),
         mirrors=mirrors or ("http://127.0.0.1:9/",),
-        archive=Archive(ARCHIVE, hashlib.md5(archive).hexdigest(), FOLDER),
+        archive=Archive(ARCHIVE, f"md5:{hashlib.md5(archive).hexdigest()}", FOLDER),
     )
     monkeypatch.setitem(data._DATA_SETS, "cifar100", small)
 
@@ -215,6 +215,59 @@ def test_only_the_missing_file_is_taken_from_the_archive(mirror: Mirror, tmp_pat
     (tmp_path / "train.bin").write_bytes(FILES["train.bin"])
     assert data.fetch("cifar100", tmp_path) == tmp_path
     assert contents(tmp_path) == ["test.bin", "train.bin"]
+
+
+TEN = "cifar-10-batches-bin"
+TEN_FILES = {
+    f"{name}.bin": b"".join(bytes([(7 * i + k) % 10]) + bytes([(k, i)[i % 2]]) * 3072 for i in range(10 + k))
+    for k, name in enumerate([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"])
+}
+
+
+@pytest.fixture
+def ten(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> Mirror:
+    """`cifar10` with few images: 10 in its first batch, one more in each of the others; and a server that has it."""
+    whole = data._DATA_SETS["cifar10"]
+    packed = tar({f"{TEN}/{name}": content for name, content in TEN_FILES.items()} | {f"{TEN}/readme.html": b"a"})
+    assert whole.archive is not None
+    small = dataclasses.replace(
+        whole,
+        files=tuple(dataclasses.replace(file, images=len(TEN_FILES[file.name]) // 3073) for file in whole.files),
+        mirrors=(f"{mirror.url}/ten/",),
+        archive=dataclasses.replace(whole.archive, checksum=f"sha256:{hashlib.sha256(packed).hexdigest()}"),
+    )
+    monkeypatch.setitem(data._DATA_SETS, "cifar10", small)
+    mirror.bodies = {f"/ten/{whole.archive.name}": packed}
+    return mirror
+
+
+def test_cifar10_comes_in_five_batches_and_one_for_testing(ten: Mirror, tmp_path: Path) -> None:
+    assert data.fetch("cifar10", tmp_path) == tmp_path / TEN
+    assert contents(tmp_path) == [TEN, *(f"{TEN}/{name}" for name in sorted(TEN_FILES))]
+    loaded = data.load("cifar10", data_dir=tmp_path)
+    assert loaded.train_images.shape == (10 + 11 + 12 + 13 + 14, 32, 32, 3)
+    assert loaded.train_labels.tolist() == [(7 * i + k) % 10 for k in range(5) for i in range(10 + k)]
+    assert loaded.train_images[10 + 11 + 3].tolist() == [[[3] * 3] * 32] * 32  # image 3 of the third batch
+    assert loaded.test_labels.tolist() == [(7 * i + 5) % 10 for i in range(15)]
+    assert loaded.test_images.shape == (15, 32, 32, 3)
+    assert loaded.train_labels.dtype == np.int64
+    assert loaded.train_images.flags.writeable
+
+
+def test_a_label_that_cifar10_does_not_have_is_refused(ten: Mirror, tmp_path: Path) -> None:
+    data.fetch("cifar10", tmp_path)
+    path = tmp_path / TEN / "data_batch_2.bin"
+    path.write_bytes(b"\x0a" + path.read_bytes()[1:])
+    with pytest.raises(UserError, match=r"data_batch_2.bin' is not data_batch_2.bin of CIFAR-10 \(which has 10 cl"):
+        data.load("cifar10", data_dir=tmp_path)
+
+
+def test_the_public_archive_of_cifar10() -> None:
+    ten = data._DATA_SETS["cifar10"]
+    assert sum(file.nbytes for file in ten.files) == 60_000 * 3073
+    assert ten.archive == Archive(
+        "cifar-10-binary.tar.gz", "sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", TEN
+    )
 
 
 def test_the_whole_set(monkeypatch: pytest.MonkeyPatch) -> None:

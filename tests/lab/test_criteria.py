@@ -36,7 +36,7 @@ def test_a_run_is_at_a_hallucinated_point_below_a_tenth_and_above_a_thousandth(
 def course(**last):
     """A course of 200 steps. For each figure `(before, n, after)`: its value, and another one in the last `n` steps."""
     given = {"loss": (1.0, 1, 1.0), "grad_norm": (2.0, 1, 2.0), "shift_ratio": (1.0, 1, 1.0), "radius": (3.0, 1, 3.0)}
-    values = {}
+    values = {"passes": torch.full((200, 1), 2)}
     for name, (before, n, after) in (given | last).items():
         values[name] = torch.full((200, 1), before)
         values[name][-n:] = after
@@ -64,6 +64,33 @@ def test_the_early_norm_is_that_of_the_first_twentieth(early_steps, counts):
     values = course(shift_ratio=(0.01, 1, 0.01), grad_norm=(1.0, 1, 1.0))
     values["grad_norm"][:early_steps] = 2000.0
     assert state_at_end(values)["hallucinated"].tolist() == [not counts]
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "stalled"),
+    [(200, 5, [190, 195]), (200, 100, [100]), (200, 1, range(190, 200)), (40, 30, [30])],
+)  # those of the last twentieth, or, where none of them is of two passes, the last such step
+def test_the_state_at_the_end_is_that_of_steps_of_two_passes(steps, every, stalled):
+    of_two = torch.arange(steps) % every == 0
+    ratio = torch.where(of_two, 1.0, torch.nan)
+    ratio[list(stalled)] = 0.01
+    found = state_at_end({
+        "loss": torch.ones(steps, 1), "shift_ratio": ratio[:, None], "radius": 3 * (ratio / ratio)[:, None],
+        "grad_norm": torch.where(of_two, 2.0, 9.0)[:, None], "passes": (1 + of_two.long())[:, None],
+    })  # fmt: skip
+    expected = {"final_shift_ratio": 0.01, "final_grad_norm": 2.0, "final_radius": 3.0, "hallucinated": True}
+    assert {name: value.item() for name, value in found.items()} == pytest.approx(expected)
+
+
+def test_a_run_of_plain_steps_has_a_gradient_at_its_end_and_no_shift_ratio():
+    nothing = torch.full((40, 1), torch.nan)
+    found = state_at_end({
+        "loss": torch.ones(40, 1), "shift_ratio": nothing, "radius": nothing, "grad_norm": torch.arange(40.0)[:, None],
+        "passes": torch.ones(40, 1, dtype=torch.int64),
+    })  # fmt: skip
+    assert found["final_grad_norm"].item() == 38.0
+    assert found["final_shift_ratio"].isnan().item()
+    assert not found["hallucinated"].item()
 
 
 def cell(attrs, **values):

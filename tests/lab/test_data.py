@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from mirror import Mirror
 
+from samirage.cli.main import main
 from samirage.errors import UserError, require
 from samirage.lab.data import datasets as data
-from samirage.lab.data.files import DataSet
-from samirage.lab.data.idx import IdxFile
+from samirage.lab.data.datasets import DataSet, IdxFile
 
 MINI = Path(str(files("samirage.lab.data"))) / "mnist_mini"
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_mnist_mini.py"
@@ -116,7 +116,7 @@ def test_data_needs_neither_torch_nor_an_extra() -> None:
     code = (
         "import sys\n"
         "for name in ('torch', 'pooch', 'requests', 'xarray', 'matplotlib', 'rich'): sys.modules[name] = None\n"
-        "from samirage.lab import data\n"
+        "from samirage.lab.data import datasets as data\n"
         "assert len(data.load('mnist-mini').train_labels) == 5000\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -199,9 +199,15 @@ def test_folder_in_the_home_directory(folder: Path, monkeypatch: pytest.MonkeyPa
 def test_unknown_name() -> None:
     for function in (data.load, data.fetch):
         with pytest.raises(
-            UserError, match=r"^There is no data set 'minst': choose one of mnist-mini, mnist, cifar100\.$"
+            UserError, match=rf"^There is no data set 'minst': choose one of {', '.join(data.names())}\.$"
         ):
             function("minst")
+
+
+def test_the_help_of_the_command_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["data", "fetch", "--help"])
+    assert f"The data sets are {', '.join(data.names())}.".replace(" ", "") in "".join(capsys.readouterr().out.split())
 
 
 def test_missing_folder(tiny: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,7 +467,9 @@ def test_mirrors_are_encrypted_and_checksums_whole() -> None:
     for data_set in data._DATA_SETS.values():
         assert all(url.startswith("https://") and url.endswith("/") for url in data_set.mirrors)
         assert all(len(file.sha256) == 64 for file in data_set.files if isinstance(file, IdxFile))
-        assert data_set.archive is None or len(data_set.archive.md5) == 32
+        if data_set.archive is not None:
+            kind, digits = data_set.archive.checksum.split(":")
+            assert len(digits) == {"md5": 32, "sha256": 64}[kind]
 
 
 def test_missing_extra(tiny: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 import signal
 import threading
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from samirage.lab.engine.compute import compute
 from samirage.lab.engine.ensemble import FIGURES, Recipe, train
 from samirage.lab.engine.models import MLP, softmax_squared
 from samirage.lab.engine.stacked import MLPStack, ModuleStack
-from samirage.sam import WarmStart
+from samirage.optim import SAM
+from samirage.sam import ASAM, GSAM, SINGLE, AbstractVariant, Guard, LookSAM, WarmStart
+from samirage.sam.variants import FriendlySAM, radial
 
 IN, HIDDEN, CLASSES, IMAGES, SEEDS = 7, 5, 4, 12, 3
 
@@ -97,6 +101,66 @@ def test_the_cosine_of_asam_is_that_of_the_two_gradients():
     g, g_plus = (np.concatenate([a.ravel() for a in arrays]) for arrays in (grads, grads_plus))
     cosine = g @ g_plus / np.linalg.norm(g) / np.linalg.norm(g_plus)
     assert course["cosine"][0, 1].item() == pytest.approx(cosine, rel=1e-11)
+
+
+@dataclass(frozen=True)
+class Averaging(AbstractVariant):
+    """A variant of the user's own: looks along an average of the gradients, and follows the mean of g and g⁺."""
+
+    state_names: ClassVar[tuple[str, ...]] = ("m",)
+
+    def perturbation(self, params, grads, rho, state, reduce=SINGLE):
+        average = [(m + g) / 2 for m, g in zip(state.get("m", grads), grads, strict=True)]
+        return radial(average, reduce.norm(average), rho, reduce), {"m": average}
+
+    def direction(self, grads, grads_plus, state, reduce=SINGLE):
+        return [(g + q) / 2 for g, q in zip(grads, grads_plus or grads, strict=True)], state
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"variant": GSAM(alpha=0.6)},
+        {"variant": GSAM(), "guard": Guard(), "rho": 2.5},
+        {"variant": LookSAM(k=3, alpha=0.5)},
+        {"variant": LookSAM(), "warm_start": WarmStart(steps=7)},
+        {"variant": LookSAM(k=4), "guard": Guard(), "rho": 2.5, "momentum": 0.9, "lr": 0.02},
+        {"variant": ASAM(eta=0.1, biases=True), "rho": 1.7},
+        {"variant": FriendlySAM(sigma=0.4, lmbda=0.7)},
+        {"variant": FriendlySAM(sigma=0.3), "guard": Guard(), "rho": 2.5},
+        {"variant": Averaging(), "momentum": 0.5},
+    ],
+    ids=lambda options: " ".join(str(part) for part in options.values()),
+)
+@pytest.mark.parametrize("path", PATHS)
+def test_variants_that_are_objects_are_those_of_the_optimizer_over_60_steps(path, options):
+    recipe = Recipe(**{"steps": 60, "lr": 0.2, "rho": 0.4, **options})
+    stack = members(path)
+    course = train(stack, recipe)
+    _, x, labels = problem(0)
+    x, labels = torch.from_numpy(x), torch.from_numpy(labels)
+    for seed in range(SEEDS):
+        (module,) = members(ModuleStack, [seed]).modules()
+        base = torch.optim.SGD(module.parameters(), lr=recipe.lr, momentum=recipe.momentum)
+        optimizer = SAM(base, rho=recipe.rho, variant=recipe.variant, warm_start=recipe.warm_start, guard=recipe.guard)
+        for step in range(recipe.steps):
+            passes = []
+
+            def closure(module=module, optimizer=optimizer, passes=passes):
+                passes.append(1)
+                optimizer.zero_grad()
+                loss = softmax_squared(module(x), labels)
+                loss.backward()
+                return loss
+
+            loss = optimizer.step(closure)
+            # Rounding of 1e-16 a step, amplified by no more than about 1e4.
+            assert course["loss"][step, seed].item() == pytest.approx(loss.item(), abs=1e-12)
+            assert course["passes"][step, seed].item() == len(passes)
+            if optimizer.record.perturbed:
+                ratio = optimizer.record.shift_ratio.item()
+                assert course["shift_ratio"][step, seed].item() == pytest.approx(ratio, rel=1e-10)
+        torch.testing.assert_close(stack.logits(x)[seed], module(x).detach(), rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("path", PATHS)

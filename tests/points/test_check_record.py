@@ -365,16 +365,15 @@ def test_arguments_that_are_no_plain_data_are_not_recorded():
 
 
 def test_the_checker_shares_nothing_with_the_prover_but_the_format_of_records():
-    folder = Path(samirage.points.__file__).parent
+    folder = Path(samirage.points.__file__).parent / "proofs"
 
     def imported(name, seen):
         for node in ast.walk(ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))):
             module = node.module if isinstance(node, ast.ImportFrom) else None
-            if module and module.startswith("samirage.points."):
-                child = module.removeprefix("samirage.points.")
-                if child not in seen:
-                    seen.add(child)
-                    imported(child, seen)
+            child = str(module).removeprefix("samirage.points.proofs.")
+            if module and child != module and child not in seen:
+                seen.add(child)
+                imported(child, seen)
         return seen
 
     checker, prover = imported("check", set()), imported("prove", set())

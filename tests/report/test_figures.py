@@ -17,8 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from synthetic_run import make_cell
 
+from samirage.lab.methods import METHODS
 from samirage.report.plots import figure_svg, shift_figure, summary_figure, training_figure
-from samirage.report.plots.style import INK, METHODS, PALETTE
+from samirage.report.plots.style import INK, PALETTE
 from samirage.report.plots.summary import Places
 from samirage.report.plots.thin import centre_curve, kept_points, seed_curves
 from samirage.report.runs import StudyRuns

@@ -122,19 +122,29 @@ def _parser() -> argparse.ArgumentParser:
     data = commands.add_parser(
         "data", help="fetch data sets", description="Data sets.", epilog="example: samirage data fetch mnist"
     )
-    actions = data.add_subparsers(title="actions", metavar="ACTION", required=True)
+    actions = data.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=_DataParser)
     fetch = actions.add_parser(
         "fetch",
         help="download a data set, check it, and say where it lies",
         description="Download a data set, check it, and say where it lies.",
         epilog="example: samirage data fetch mnist",
     )
-    fetch.add_argument("name", metavar="NAME", help="mnist, cifar100 or mnist-mini")
+    fetch.add_argument("name", metavar="NAME", help="a data set")
     fetch.add_argument(
         "--data-dir", metavar="DIR", help="where it lies or is to lie (default: $SAMIRAGE_DATA, or a cache)"
     )
     fetch.set_defaults(run=_fetch)
     return parser
+
+
+class _DataParser(argparse.ArgumentParser):
+    """Names the data sets only where its help is printed: their names come with NumPy."""
+
+    def format_help(self) -> str:
+        from samirage.lab.data.datasets import names
+
+        self.description = f"{self.description} The data sets are {', '.join(names())}."
+        return super().format_help()
 
 
 def _report(options: argparse.Namespace, command: str) -> int:

@@ -6,67 +6,22 @@ alone, and most of them with the switch.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import xarray as xr
-from torch import Tensor
 
-from samirage.lab.engine.ensemble import Recipe
+from samirage.lab.methods import METHODS as ALL_METHODS
 from samirage.lab.results.claims import SINGLE, Claim, Relation
 from samirage.lab.results.runs import join_blocks
 from samirage.lab.results.statistics import mean_estimate
 from samirage.lab.studies.guard import RUN, GuardConfig, GuardStudy, configured
 from samirage.lab.tasks.mnist import LEARNING_RATES
-from samirage.sam import Guard, StepFigures, WarmStart
 
-
-@dataclass(frozen=True)
-class SlopeGuard(Guard):
-    """Accept where the loss still rises at `x⁺`, whatever the direction: `s ≥ kappa‖g‖`."""
-
-    kappa: float = 0.3
-
-    def accepts(self, figures: StepFigures) -> Tensor:
-        """Tell whether to follow the shifted gradient; see `Guard.accepts`."""
-        return figures.slope_plus >= self.kappa * figures.grad_norm
-
-
-@dataclass(frozen=True)
-class GainGuard(Guard):
-    """Accept where the loss rose by the predicted gain, or most of it: `kappa ≤ G ≤ 1/kappa`."""
-
-    kappa: float = 0.5
-
-    def accepts(self, figures: StepFigures) -> Tensor:
-        """Tell whether to follow the shifted gradient; see `Guard.accepts`."""
-        return (figures.ascent_gain >= self.kappa) & (figures.ascent_gain <= 1 / self.kappa)
-
-
-_MOMENTUM: Final = 0.9
-
-# What each method adds to SAM; the switch comes on top where the name says so.
-ALTERNATIVES: Final[Mapping[str, Mapping[str, Any]]] = {
-    "sgd": {},
-    "sam": {},
-    "guard": {"guard": Guard()},
-    "kappa0.3": {"guard": Guard(kappa=0.3)},
-    "kappa0.5": {"guard": Guard(kappa=0.5)},
-    "kappa0.9": {"guard": Guard(kappa=0.9)},
-    "slope0.3": {"guard": SlopeGuard()},
-    "gain": {"guard": GainGuard()},
-    "growth1.02": {"guard": Guard(growth=1.02)},
-    "growth1.2": {"guard": Guard(growth=1.2)},
-    "criterion": {"warm_start": WarmStart(until="slope")},
-    "criterion-guard": {"warm_start": WarmStart(until="slope"), "guard": Guard()},
-    "momentum": {"momentum": _MOMENTUM},
-    "momentum-guard": {"momentum": _MOMENTUM, "guard": Guard()},
-}
-_WITHOUT_SWITCH: Final = ("sgd", "criterion", "criterion-guard")  # nothing to switch to, or warm starts themselves
-METHODS: Final = (
-    *ALTERNATIVES,
-    *(f"{name}+switch" for name in ALTERNATIVES if name not in _WITHOUT_SWITCH),
+_SINGLE: Final = (
+    *("sgd", "sam", "guard", "kappa0.3", "kappa0.5", "kappa0.9", "slope0.3", "gain", "growth1.02", "growth1.2"),
+    *("criterion", "criterion-guard", "momentum", "momentum-guard"),
 )
+METHODS: Final = (*_SINGLE, *(f"{name}+switch" for name in _SINGLE if f"{name}+switch" in ALL_METHODS))
 _REFERENCE: Final = "guard+switch"  # what the claims compare the others with
 _WIDE: Final = (3.0, 10.0, 30.0)  # radii at which SAM alone fails
 
@@ -82,15 +37,6 @@ class AlternativesStudy(GuardStudy):
 
     name: ClassVar[str] = "alternatives"
     methods: ClassVar[tuple[str, ...]] = METHODS
-
-    def recipe(self, loss: str, batch: int, method: str, rho: float) -> Recipe:
-        """Return how a method trains; see `GuardStudy`. With momentum the learning rate is `1 − momentum` times it."""
-        name, _, switch = method.partition("+")
-        parts = dict(ALTERNATIVES[name])
-        if switch:
-            parts["warm_start"] = WarmStart(fraction=self._settings.switch_fraction, total_steps=self._settings.steps)
-        lr = LEARNING_RATES[loss] * (1 - parts.get("momentum", 0.0))
-        return Recipe(steps=self._settings.steps, lr=lr, rho=rho, batch_size=batch or None, **parts)
 
     def claims(self, results: Mapping[str, xr.Dataset], command: str) -> list[Claim]:
         """Hold the guard as it is against every alternative, each at its worst setting; see `AbstractStudy`."""

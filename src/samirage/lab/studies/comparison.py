@@ -17,12 +17,12 @@ from samirage.errors import UserError
 from samirage.lab.engine.compute import default_threads
 from samirage.lab.engine.ensemble import Recipe
 from samirage.lab.engine.networks import NETWORKS
+from samirage.lab.engine.recipe import recipe_parts
 from samirage.lab.results.claims import Claim
 from samirage.lab.results.plot_spec import Reading
 from samirage.lab.results.runs import join_blocks
 from samirage.lab.studies.base import AbstractSeededStudy, Cell
 from samirage.lab.tasks.mnist import LEARNING_RATES, Digits
-from samirage.sam import Decay, Guard, WarmStart
 
 Runs = Mapping[tuple[str, str, str | float], xr.Dataset]
 """All seeds of each (panel, method, x)."""
@@ -192,28 +192,20 @@ class AbstractComparison(AbstractSeededStudy[ComparisonConfig]):
         """
 
     def recipe(self, method: str, rho: float, **others: Any) -> Recipe:
-        """Return how one of the usual methods trains.
+        """Return how a method trains. With momentum the learning rate is `1 − momentum` times that of the loss.
 
         Args:
-            method: `"sgd"`, or `"sam"`, `"switch"`, `"decay"`, `"guard"`, or some of the last three joined by `+`.
+            method: Its name, one of `samirage.lab.methods.METHODS`.
             rho: Perturbation radius.
             others: Other fields of the recipe, which go before those of the method.
         """
-        steps, parts = self._settings.steps, method.split("+")
-        return Recipe(
-            **{
-                "steps": steps,
-                "lr": LEARNING_RATES[self._settings.loss],
-                "rho": 0.0 if method == "sgd" else rho,
-                "warm_start": WarmStart(fraction=0.1, total_steps=steps) if "switch" in parts else None,
-                "schedule": Decay(total_steps=steps) if "decay" in parts else None,
-                "guard": Guard() if "guard" in parts else None,
-                **others,
-            }
-        )
+        steps = self._settings.steps
+        parts = {"rho": 0.0 if method == "sgd" else rho, **recipe_parts(method, steps=steps), **others}
+        lr = LEARNING_RATES[self._settings.loss] * (1 - parts.get("momentum", 0.0))
+        return Recipe(**{"steps": steps, "lr": lr, **parts})
 
     def case(self, panel: str, method: str, x: str | float, rho: float, **others: Any) -> Case:
-        """Return a case of one of the usual methods, with this study's loss.
+        """Return a case of a method, with this study's loss.
 
         Args:
             panel: Its panel.

@@ -2,17 +2,15 @@
 
 from typing import ClassVar, Final
 
+from samirage.lab.methods import labels_of
 from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
 from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, Reading
 from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, accuracy, pick, worst_of, worst_told
-from samirage.sam import Decay, Guard, Ramp, Schedule
 
+# In this study the methods differ in how the radius varies, so the others are labelled by that too.
 _LABELS: Final = {
     "sam": "Constant",
-    "linear": "Linear to 0",
-    "cosine": "Cosine to 0",
-    "tenth": "Linear to a tenth",
-    "rise": "Linear rise from 0",
+    **labels_of(["linear", "cosine", "tenth", "rise"]),
     "guard": "Guard",
     "guard+decay": "Guard, linear to 0",
 }
@@ -31,16 +29,6 @@ class DecayStudy(AbstractComparison):
 
     def cases(self) -> list[Case]:
         """Return every schedule at every radius, with the full batch and minibatches; see `AbstractComparison`."""
-        n = self._settings.steps
-        schedules: dict[str, Schedule | None] = {
-            "sam": None,
-            "linear": Decay(total_steps=n),
-            "cosine": Decay(total_steps=n, shape="cosine"),
-            "tenth": Decay(total_steps=n, to=0.1),
-            "rise": Ramp(steps=n),
-            "guard": None,
-            "guard+decay": Decay(total_steps=n),
-        }
         batches = {"Full batch": None, "Batch 64": 64}
         plain = {
             panel: [self.case(panel, "sgd", rho, 0.0, batch_size=size) for rho in self._settings.rhos[:1]]
@@ -52,17 +40,12 @@ class DecayStudy(AbstractComparison):
             for case in (
                 *plain[panel],
                 *(
-                    Case(
-                        panel, method, rho,
-                        self.recipe("sam", rho, schedule=schedule, batch_size=size,
-                                    guard=Guard() if "guard" in method else None),
-                        self._settings.loss,
-                    )
+                    self.case(panel, method, rho, rho, batch_size=size)
                     for rho in self._settings.rhos
-                    for method, schedule in schedules.items()
+                    for method in _LABELS
                 ),
             )
-        ]  # fmt: skip
+        ]
 
     def reading_of(self, runs: Runs) -> Reading:
         """Say how to read the results; see `AbstractComparison`."""

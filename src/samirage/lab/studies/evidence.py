@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from samirage.lab.methods import method_named
 from samirage.lab.results.claims import Claim, Relation, share_claim
 from samirage.lab.results.plot_spec import ACCURACY, GRAD_NORM, SHIFT_RATIO, Reading
 from samirage.lab.studies.base import without_own
@@ -91,7 +92,7 @@ class EvidenceStudy(AbstractComparison):
                     Relation.AT_MOST, 0.05, [s in _TRAPS for s in status], command,
                 ),
             ]  # fmt: skip
-        guarded = [run for (_, method, _), run in runs.items() if method.startswith("guard")]
+        guarded = [run for (_, method, _), run in runs.items() if "guard" in method_named(method).pieces]
         small = [run for (_, method, rho), run in runs.items() if method != "sgd" and float(rho) <= 0.3]
         flags = {name: [_alarmed(run) for run in group] for name, group in (("guarded", guarded), ("small", small))}
         claims += [

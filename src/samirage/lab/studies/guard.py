@@ -17,13 +17,14 @@ import xarray as xr
 from samirage.errors import UserError
 from samirage.lab.engine.compute import default_threads
 from samirage.lab.engine.ensemble import Recipe
-from samirage.lab.methods import RECOMMENDED
+from samirage.lab.engine.recipe import recipe_parts
+from samirage.lab.methods import RECOMMENDED, method_named
 from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
 from samirage.lab.results.runs import join_blocks, rejected_share
 from samirage.lab.results.statistics import mean_estimate
 from samirage.lab.studies.base import AbstractSeededStudy, Cell
 from samirage.lab.tasks.mnist import LEARNING_RATES, Digits
-from samirage.sam import Decay, Guard, WarmStart
+from samirage.sam import Guard
 
 METHODS: Final = ("sgd", "sam", "switch", "decay", "guard", "guard+switch", "guard+decay", "guard+switch+decay")
 _UNGUARDED: Final = ("sam", "switch", "decay")
@@ -143,7 +144,7 @@ class GuardStudy(AbstractSeededStudy[GuardConfig]):
         return cells
 
     def recipe(self, loss: str, batch: int, method: str, rho: float) -> Recipe:
-        """Return how a method trains.
+        """Return how a method trains. With momentum the learning rate is `1 − momentum` times that of the loss.
 
         Args:
             loss: Name of the loss.
@@ -151,18 +152,10 @@ class GuardStudy(AbstractSeededStudy[GuardConfig]):
             method: Name of the method, one of `methods`.
             rho: Perturbation radius.
         """
-        steps, parts = self._settings.steps, method.split("+")
-        return Recipe(
-            steps=steps,
-            lr=LEARNING_RATES[loss],
-            rho=rho,
-            batch_size=batch or None,
-            warm_start=WarmStart(fraction=self._settings.switch_fraction, total_steps=steps)
-            if "switch" in parts
-            else None,
-            schedule=Decay(total_steps=steps) if "decay" in parts else None,
-            guard=Guard(kappa=self._settings.kappa) if "guard" in parts else None,
-        )
+        one = self._settings
+        parts = recipe_parts(method, steps=one.steps, switch_fraction=one.switch_fraction, kappa=one.kappa)
+        lr = LEARNING_RATES[loss] * (1 - parts.get("momentum", 0.0))
+        return Recipe(steps=one.steps, lr=lr, rho=rho, batch_size=batch or None, **parts)
 
     def run(self, cell: Cell, advance: Callable[[int], None]) -> xr.Dataset:
         """Train one method at one radius with one loss and batch size, for one block of seeds; see `AbstractStudy`."""
@@ -190,7 +183,7 @@ class GuardStudy(AbstractSeededStudy[GuardConfig]):
         """Hold the results against what the guard promises; see `AbstractStudy`."""
         runs = join_blocks(results.values(), by=RUN)
         claims = []
-        guarded = [run for run in runs.values() if "guard" in run.attrs["method"].split("+")]
+        guarded = [run for run in runs.values() if "guard" in method_named(run.attrs["method"]).pieces]
         if guarded:
             flags = np.concatenate([run.hallucinated.values for run in guarded])
             worst = max(guarded, key=lambda run: float(rejected_share(run).mean()))

@@ -17,12 +17,12 @@ from samirage.errors import UserError
 from samirage.lab.engine.compute import default_threads
 from samirage.lab.engine.ensemble import Recipe
 from samirage.lab.engine.models import LOSSES
+from samirage.lab.engine.recipe import recipe_parts
 from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
 from samirage.lab.results.runs import join_blocks
 from samirage.lab.results.statistics import mean_estimate
 from samirage.lab.studies.base import AbstractSeededStudy, Cell
 from samirage.lab.tasks.mnist import LEARNING_RATES, Digits
-from samirage.sam import WarmStart
 
 Method = Literal["sgd", "sam", "switch"]
 
@@ -147,11 +147,11 @@ class MnistStudy(AbstractSeededStudy[MnistConfig]):
         """Train one method at one radius for one block of seeds; see `AbstractStudy`."""
         settings = self._settings
         method, rho, seeds = cell.settings["method"], cell.settings["rho"], cell.settings["seeds"]
-        warm_start = WarmStart(fraction=settings.switch_fraction, total_steps=settings.steps)
-        recipe = replace(self._recipe, rho=rho, warm_start=warm_start if method == "switch" else None)
+        parts = recipe_parts(method, steps=settings.steps, switch_fraction=settings.switch_fraction)
+        recipe = replace(self._recipe, rho=rho, **parts)
         attributes = {"study": self.name, "method": method, "rho": rho, "loss_name": settings.loss, "lr": recipe.lr}
-        if method == "switch":
-            attributes["switch_step"] = warm_start.length
+        if recipe.warm_start is not None:
+            attributes["switch_step"] = recipe.warm_start.length
         return self._digits.train(
             settings.loss, recipe, seeds, points=_RECORDED_POINTS, advance=advance, attributes=attributes
         )

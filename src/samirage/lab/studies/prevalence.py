@@ -20,7 +20,7 @@ from samirage.lab.results.claims import Claim, Relation, share_claim
 from samirage.lab.results.plot_spec import Measure, Reading
 from samirage.lab.studies.base import Cell
 from samirage.lab.studies.comparison import AbstractComparison, Case, Runs
-from samirage.lab.tasks.mnist import state_at_end
+from samirage.lab.tasks.mnist import end_variables
 from samirage.sam import norm
 
 _NEARBY: Final = 0.1  # relative distance of a random point from the initial one
@@ -89,13 +89,13 @@ class PrevalenceStudy(AbstractComparison):
         here = [p.clone() for p in members.params]
         rays = look(members, _RADII).within(_rho(case))
         course = train(members, self._from_there(case), after_step)
-        hit = state_at_end(course)["hallucinated"]
+        hit = end_variables(course)["hallucinated"]
         for p, start in zip(members.params, here, strict=True):
             p.copy_(start)
         top, climb = _climb(members, lr=case.recipe.lr, steps=self._settings.steps)
         return xr.Dataset(
             {
-                "hallucinated": ("seed", hit.cpu().numpy()),
+                "hallucinated": hit,
                 "ridge_in_reach": ("seed", torch.isfinite(rays.ridge).cpu().numpy()),
                 "least_shift_ratio": ("seed", rays.shift_ratio.amin(0).cpu().numpy()),
                 "top": ("seed", top.cpu().numpy()),

@@ -18,7 +18,7 @@ from samirage.lab.results.claims import Claim, Relation, share_claim
 from samirage.lab.results.plot_spec import ACCURACY, Measure, Reading
 from samirage.lab.studies.base import Cell, without_own
 from samirage.lab.studies.comparison import AbstractComparison, Case, ComparisonConfig, Runs, hits, pick
-from samirage.lab.tasks.mnist import LEARNING_RATES, state_at_end
+from samirage.lab.tasks.mnist import LEARNING_RATES, end_variables
 
 _LOOKS: Final = 6  # along a run, evenly
 _RADII: Final = tuple(float(rho) for rho in np.geomspace(1e-3, 100.0, 26))
@@ -65,7 +65,7 @@ class SmallRhoStudy(AbstractComparison):
                 steps.append(step + 1)
 
         course = train(members, case.recipe, after_step)
-        end = {name: ("seed", values.cpu().numpy()) for name, values in state_at_end(course).items()}
+        end = end_variables(course)
         accuracy = (members.logits(digits.test_x).argmax(-1) == digits.test_labels).float().mean(1)
         mirage = torch.stack(nearest)
         least = mirage.amin(0).clamp(max=_RADII[-1])  # beyond the last radius nobody looked

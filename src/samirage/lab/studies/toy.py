@@ -16,11 +16,12 @@ from torch import Tensor
 from samirage.lab.engine.compute import default_threads
 from samirage.lab.engine.ensemble import Recipe, train
 from samirage.lab.engine.functions import Particles
+from samirage.lab.engine.recipe import recipe_parts
 from samirage.lab.results.claims import EXTREME, Claim, Relation
 from samirage.lab.studies.base import AbstractSeededStudy, Cell, without_own
 from samirage.landscape import Mark, Moat, plane, scan
 from samirage.points import polish
-from samirage.sam import Guard, WarmStart, displacement, sam_map
+from samirage.sam import displacement, sam_map
 
 _WINDOW: Final = (-1.5, 1.5)
 _DRAWN: Final = 4  # starts whose ways are drawn, for each method
@@ -82,11 +83,10 @@ class ToyStudy(AbstractSeededStudy[ToyConfig]):
     def run(self, cell: Cell, advance: Callable[[int], None]) -> xr.Dataset:
         """Scan the plane, and run every method from every start; see `AbstractStudy`."""
         f, one = Moat(), self._settings
-        recipes = {
-            "sgd": Recipe(steps=one.steps, lr=one.lr),
-            "sam": Recipe(steps=one.steps, lr=one.lr, rho=one.rho),
-            "switch": Recipe(steps=one.steps, lr=one.lr, rho=one.rho, warm_start=WarmStart(steps=one.steps // 10)),
-            "guard": Recipe(steps=one.steps, lr=one.lr, rho=one.rho, guard=Guard()),
+        plain = Recipe(steps=one.steps, lr=one.lr)
+        recipes = {"sgd": plain} | {
+            method: replace(plain, rho=one.rho, **recipe_parts(method, steps=one.steps))
+            for method in ("sam", "switch", "guard")
         }
         starts = torch.stack([self._start(seed) for seed in self.seeds]).to(self.device)
         ways, ends = [], {}

@@ -1,33 +1,16 @@
 """Study `variants`: do other forms of SAM hallucinate too? ASAM, unnormalized SAM, GSAM, LookSAM, and momentum."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
-import torch
-import xarray as xr
 
+from samirage.lab.methods import labels_of
 from samirage.lab.results.claims import Claim, Relation, mean_claim, share_claim
 from samirage.lab.results.plot_spec import ACCURACY, HALLUCINATED, Reading
 from samirage.lab.studies.comparison import AbstractComparison, Case, Runs, accuracy, pick, worst_of, worst_told
-from samirage.lab.tasks.mnist import LEARNING_RATES
-from samirage.lab.tasks.sequential import train_singly
-from samirage.optim import SAM
-from samirage.sam import GSAM, Guard, LookSAM
+from samirage.sam import Guard
 
-_MOMENTUM: Final = 0.9
-_LABELS: Final = {
-    "sam": "SAM",
-    "asam": "ASAM",
-    "unnormalized": "Unnormalized SAM",
-    "gsam": "GSAM",
-    "looksam": "LookSAM, every 5 steps",
-    "momentum": f"SAM with momentum {_MOMENTUM}",
-}
-_BY_OPTIMIZER: Final[Mapping[str, GSAM | LookSAM]] = {
-    "gsam": GSAM(),
-    "looksam": LookSAM(),
-}  # what the ensemble engine does not do
+_LABELS: Final = {"sam": "SAM", **labels_of(["asam", "unnormalized", "gsam", "looksam", "momentum"])}
 _PANELS: Final = ("Alone", "With guard")
 
 
@@ -44,32 +27,12 @@ class VariantsStudy(AbstractComparison):
 
     def cases(self) -> list[Case]:
         """Return every variant at every radius, without and with a guard; see `AbstractComparison`."""
-        lr = LEARNING_RATES[self._settings.loss]
-        others: dict[str, dict[str, Any]] = {
-            "asam": {"variant": "asam"},
-            "unnormalized": {"variant": "unnormalized"},
-            "momentum": {"momentum": _MOMENTUM, "lr": (1 - _MOMENTUM) * lr},
-        }
         return [
-            self.case(panel, method, rho, rho, guard=guard, **others.get(method, {}))
+            self.case(panel, method, rho, rho, guard=guard)
             for panel, guard in zip(_PANELS, (None, Guard()), strict=True)
             for rho in self._settings.rhos
             for method in _LABELS
         ]
-
-    def trained(self, case: Case, seeds: Sequence[int], advance: Callable[[int], None]) -> xr.Dataset:
-        """Train the networks of a case, by the engine or by the optimizer; see `AbstractComparison`."""
-        variant = _BY_OPTIMIZER.get(case.method)
-        if variant is None:
-            return super().trained(case, seeds, advance)
-        recipe = case.recipe
-
-        def optimizer(network: torch.nn.Module) -> SAM:
-            base = torch.optim.SGD(network.parameters(), lr=recipe.lr)
-            return SAM(base, rho=recipe.rho, variant=variant, guard=recipe.guard, model=network)
-
-        digits = self.digits(case.noise, case.network)
-        return train_singly(digits, case.loss, optimizer, seeds, steps=recipe.steps, advance=advance)
 
     def reading_of(self, runs: Runs) -> Reading:
         """Say how to read the results; see `AbstractComparison`."""
@@ -84,8 +47,7 @@ class VariantsStudy(AbstractComparison):
             labels=_LABELS,
             findings=tuple(findings),
             caption="The radii mean different distances: ASAM's is measured in units of the weights, unnormalized "
-            "SAM's is multiplied by the gradient norm. GSAM and LookSAM are trained by the optimizer, the others by "
-            "the engine.",
+            "SAM's is multiplied by the gradient norm.",
         )
 
     def claims_of(self, runs: Runs, command: str) -> list[Claim]:

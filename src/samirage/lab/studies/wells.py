@@ -16,11 +16,11 @@ import xarray as xr
 from samirage.lab.engine.compute import default_threads
 from samirage.lab.engine.ensemble import Recipe, train
 from samirage.lab.engine.functions import Particles
+from samirage.lab.engine.recipe import recipe_parts
 from samirage.lab.results.claims import Claim, Relation
 from samirage.lab.results.statistics import share_estimate
 from samirage.lab.studies.base import AbstractSeededStudy, Cell, without_own
 from samirage.landscape import DoubleWell
-from samirage.sam import Guard, WarmStart
 from samirage.sam.medians import median
 
 EXTENT: Final = ((-2.0, 2.0), (-1.5, 1.5))  # of the starts, and of the map
@@ -91,16 +91,8 @@ class WellsStudy(AbstractSeededStudy[WellsConfig]):
     def run(self, cell: Cell, advance: Callable[[int], None]) -> xr.Dataset:
         """Follow one method from all starts; see `AbstractStudy`."""
         settings, method = self._settings, cell.settings["method"]
-        parts = method.split("+")
-        recipe = Recipe(
-            steps=settings.steps,
-            lr=settings.lr,
-            rho=settings.rho,
-            warm_start=WarmStart(fraction=settings.switch_fraction, total_steps=settings.steps)
-            if "switch" in parts
-            else None,
-            guard=Guard() if "guard" in parts else None,
-        )
+        parts = recipe_parts(method, steps=settings.steps, switch_fraction=settings.switch_fraction)
+        recipe = Recipe(steps=settings.steps, lr=settings.lr, rho=settings.rho, **parts)
         f, starts = DoubleWell(), self._starts()
         points = Particles(f, starts)
         every = -(-settings.steps // _PATH)

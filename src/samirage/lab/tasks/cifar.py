@@ -15,15 +15,14 @@ from torch import nn
 from samirage.lab.data import datasets as data
 from samirage.lab.engine.compute import default_threads, usable_device
 from samirage.lab.engine.ensemble import Recipe
+from samirage.lab.engine.recipe import recipe_parts
 from samirage.lab.tasks.image_data import Pictures, subset, synthetic
 from samirage.lab.tasks.loop import Ways, fast_ways, steps_per_epoch
 from samirage.lab.tasks.resnet import ResNet18
-from samirage.sam import Decay, Guard, WarmStart
 
 METHODS: Final = ("sgd", "sam", "switch", "decay", "guard")
 PANEL: Final = "ResNet-18"
 MOMENTUM: Final = 0.9
-SWITCH_FRACTION: Final = 0.1  # of the steps are plain, before SAM, in method `switch`
 
 
 @dataclass(frozen=True)
@@ -144,12 +143,10 @@ def recipe_of(config: CifarConfig, method: str, rho: float, seed: int) -> Recipe
         steps=steps,
         lr=config.lr,
         rho=0.0 if method == "sgd" else rho,
-        warm_start=WarmStart(fraction=SWITCH_FRACTION, total_steps=steps) if method == "switch" else None,
-        schedule=Decay(total_steps=steps) if method == "decay" else None,
-        guard=Guard() if method == "guard" else None,
         momentum=MOMENTUM,
         batch_size=config.batch_size,
         batch_seed=seed,
+        **recipe_parts(method, steps=steps),
     )
 
 

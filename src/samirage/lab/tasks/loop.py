@@ -7,7 +7,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -15,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from samirage.lab.engine.ensemble import Recipe
 from samirage.lab.tasks.diagnosis_codes import ATTRIBUTES, codes
 from samirage.lab.tasks.image_data import Pictures
-from samirage.lab.tasks.mnist import state_at_end
+from samirage.lab.tasks.mnist import end_variables
 from samirage.lab.tasks.process_group import AbstractCrew, Alone
 from samirage.monitor import Monitor, diagnose
 from samirage.monitor.monitor import MIN_STEPS
@@ -115,13 +114,13 @@ class ImageTraining:
 
         Returns:
             The course of loss, gradient norm, shift ratio and radius, each of shape (steps,), on the CPU; NaN where a
-            step has none. The loss is that of the whole batch, before the step.
+            step has none; and the passes that every step took. The loss is that of the whole batch, before the step.
         """
         self._network.train()
         order = torch.randperm(self._pictures.images, generator=self._generator, device=self._pictures.device)
         # Nothing waits for the device before the end of the epoch.
         batches = torch.split(order, self._recipe.batch_size or len(order))[: self.steps_per_epoch]
-        rows = []
+        rows, passes = [], []
         for batch in batches[: self._recipe.steps - self._step]:
             before = self.gradients
             x = self._crew.share(self._pictures.augmented(batch, self._generator))
@@ -130,10 +129,11 @@ class ImageTraining:
             self._scheduler.step()
             rows.append(_row(self.optimizer.record))
             self._step += 1
-            advance(self.gradients - before)
+            passes.append(self.gradients - before)
+            advance(passes[-1])
         course = torch.stack(rows, dim=1)
         course[0] = self._crew.total(course[0]) / self._crew.size
-        return dict(zip(_FIGURES, course.cpu(), strict=True))
+        return {**dict(zip(_FIGURES, course.cpu(), strict=True)), "passes": torch.tensor(passes)}
 
     def _backward(self, x: Tensor, labels: Tensor) -> Tensor:
         self.gradients += 1
@@ -193,13 +193,13 @@ class ImageTraining:
             courses.append(self.epoch(advance))
             tested[self._step] = self.test()
             after_epoch(self._step, float(courses[-1]["loss"].mean()), tested[self._step][0])
-        course = {name: torch.cat([part[name] for part in courses])[:, None] for name in _FIGURES}
+        course = {name: torch.cat([part[name] for part in courses])[:, None] for name in courses[0]}
         accuracy, loss = tested[self._step]
         stride = -(-self._recipe.steps // _POINTS)
-        results: dict[str, tuple[Any, NDArray[Any]]] = {
-            name: (("step", "seed"), values[::stride].numpy()) for name, values in course.items()
+        results: dict[str, tuple[Any, ...]] = {
+            name: (("step", "seed"), course[name][::stride].numpy()) for name in _FIGURES
         }
-        results |= {name: ("seed", values.numpy()) for name, values in state_at_end(course).items()}
+        results |= end_variables(course)
         final_loss = course["loss"][-1].numpy()
         results |= {
             "test_accuracy": (("eval_step", "seed"), np.array([[a] for a, _ in tested.values()], dtype=np.float32)),

@@ -18,13 +18,18 @@ from samirage.lab.data import datasets as data
 from samirage.lab.engine.ensemble import Recipe, train
 from samirage.lab.engine.models import LOSSES, MLP
 from samirage.lab.engine.stacked import AbstractStack, stack
+from samirage.lab.results.constants import (
+    END_FRACTION,
+    HALLUCINATED_GRAD_FRACTION,
+    HALLUCINATED_SHIFT_RATIO,
+    JUDGED_BY,
+)
 from samirage.lab.tasks.diagnosis_codes import ATTRIBUTES, SAMPLE, codes_at_end
 from samirage.sam import is_at_hallucinated_point
 from samirage.sam.medians import median
 
 _CLASSES: Final = 10
 _EVALUATIONS: Final = 60  # test accuracies along a run
-_END_FRACTION: Final = 0.05  # share of the steps over which the state at the end (and at the start) is taken
 _SHORTEST_WINDOW: Final = 16  # steps of a watch's window
 
 # Learning rates at which plain gradient descent trains well within the steps of the laptop scale. The squared error of
@@ -146,12 +151,14 @@ class Digits:
             Watch(window=max(_SHORTEST_WINDOW, recipe.steps // 4), sample=SAMPLE, batched=True) if diagnosed else None
         )
         course = train(members, recipe, after_step, watch)
+        ended = end_variables(course)
         followed, passes = course.pop("followed"), course.pop("passes")
         stride = -(-recipe.steps // points)
         final_loss = LOSSES[loss](members.logits(self.x), self.labels)
-        results: dict[str, tuple[Any, NDArray[Any]]] = {}
-        results |= {name: (("step", "seed"), _numpy(values[::stride])) for name, values in course.items()}
-        results |= {name: ("seed", _numpy(values)) for name, values in state_at_end(course).items()}
+        results: dict[str, tuple[Any, ...]] = {
+            **{name: (("step", "seed"), _numpy(values[::stride])) for name, values in course.items()},
+            **ended,
+        }
         results |= {
             "test_accuracy": (("eval_step", "seed"), _numpy(torch.stack(list(accuracy.values())))),
             "final_test_accuracy": ("seed", _numpy(accuracy[recipe.steps])),
@@ -192,18 +199,49 @@ def _numpy(tensor: Tensor) -> NDArray[Any]:
 def state_at_end(course: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return medians over the last steps, and whether they say that the run ended at a hallucinated point.
 
+    The last steps are a share `END_FRACTION` of all. Where some steps of a run take one pass and others two, as those
+    of LookSAM do, only those of two passes count, for the others have no shift ratio; if none of them is among the last
+    steps, the last of them does.
+
     Args:
-        course: Loss, gradient norm, shift ratio and radius of every step, each of shape (steps, S).
+        course: Loss, gradient norm, shift ratio and radius of every step, and the number of `passes` that it took, each
+            of shape (steps, S).
 
     Returns:
         Name → shape (S,).
     """
-    window = max(1, round(_END_FRACTION * len(course["loss"])))
-    ratio, grad_norm, radius = (median(course[name][-window:]) for name in ("shift_ratio", "grad_norm", "radius"))
+    steps = len(course["loss"])
+    window = max(1, round(END_FRACTION * steps))
+    rows = list(range(steps - window, steps))
+    of_two = (course["passes"] > 1).any(1).nonzero().flatten().tolist()
+    if of_two:
+        rows = [row for row in of_two if row in rows] or of_two[-1:]
+    ratio, grad_norm, radius = (median(course[name][rows]) for name in ("shift_ratio", "grad_norm", "radius"))
     early_grad_norm = median(course["grad_norm"][:window])
     return {
         "final_shift_ratio": ratio,
         "final_grad_norm": grad_norm,
         "final_radius": radius,
-        "hallucinated": is_at_hallucinated_point(ratio, grad_norm, early_grad_norm),
+        "hallucinated": is_at_hallucinated_point(
+            ratio,
+            grad_norm,
+            early_grad_norm,
+            max_shift_ratio=HALLUCINATED_SHIFT_RATIO,
+            min_grad_fraction=HALLUCINATED_GRAD_FRACTION,
+        ),
+    }
+
+
+def end_variables(course: Mapping[str, Tensor]) -> dict[str, tuple[str, NDArray[Any], dict[str, float]]]:
+    """Return the state at the end as variables of a data set; `hallucinated` says by what it was judged.
+
+    Args:
+        course: As for `state_at_end`.
+
+    Returns:
+        Name → dimension, values of shape (S,), and attributes.
+    """
+    return {
+        name: ("seed", _numpy(values), dict(JUDGED_BY) if name == "hallucinated" else {})
+        for name, values in state_at_end(course).items()
     }

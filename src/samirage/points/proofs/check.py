@@ -90,8 +90,8 @@ def check_record(record: str | Path, make: Make | None = None) -> Check:
         return _checked(make(read.function, read.arguments), read)
     except ArithmeticError as error:
         raise ValueError(
-            f"the function {read.function} cannot be evaluated with the arguments of the record ({error}): they are out "
-            "of the range of floating-point numbers"
+            f"the function {read.function} cannot be evaluated with the arguments of the record ({error}): they are "
+            "out of the range of floating-point numbers"
         ) from None
     finally:
         context.prec = before

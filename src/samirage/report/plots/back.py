@@ -9,10 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from samirage.report.plots.style import INK, SGD, Margins, axes_grid, log_axis, step_axis, styled
+from samirage.report.plots.style import INK, SAM, SGD, Margins, axes_grid, log_axis, step_axis, styled
 from samirage.report.plots.switching import switchable
 
-_SAM = "#d4660a"
 _RATIOS = (1e-8, 30.0)  # what is drawn; curves that go further leave the frame
 _DISTANCES = (1e-6, 10.0)
 
@@ -73,7 +72,7 @@ def back_figure(knocks: Sequence[Knock], *, columns: int, threshold: float) -> F
         bottom.set_xlabel("Step after the perturbation")
     figure.legend(
         handles=[
-            Line2D([], [], color=_SAM, linewidth=1.2, label="SAM, one line a network"),
+            Line2D([], [], color=SAM, linewidth=1.2, label="SAM, one line a network"),
             Line2D([], [], color=SGD, linewidth=1.2, dashes=(4, 1.5), label="plain steps, not perturbed"),
             Line2D([], [], color=INK, linewidth=0.8, dashes=(1, 2), label="where polishing counts as done"),
         ],
@@ -88,10 +87,10 @@ def _draw(top: Axes, bottom: Axes, knock: Knock, threshold: float) -> None:
     top.set_title(knock.title, pad=4)
     last = float(knock.steps[-1])
     for curve in knock.shift_ratio:
-        top.plot(knock.steps, np.where(curve > 0, curve, np.nan), color=_SAM, linewidth=1.2, label="shift ratio")
+        top.plot(knock.steps, np.where(curve > 0, curve, np.nan), color=SAM, linewidth=1.2, label="shift ratio")
     top.axhline(threshold, color=INK, linewidth=0.8, dashes=(1, 2), label="polished")
     for curve in knock.distance:
-        bottom.plot(knock.steps, np.where(curve > 0, curve, np.nan), color=_SAM, linewidth=1.2, label="distance")
+        bottom.plot(knock.steps, np.where(curve > 0, curve, np.nan), color=SAM, linewidth=1.2, label="distance")
     for curve in knock.control:
         bottom.plot(
             knock.steps, np.where(curve > 0, curve, np.nan), color=SGD, linewidth=1.2, dashes=(4, 1.5), label="plain"

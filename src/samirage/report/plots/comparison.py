@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
@@ -10,10 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from samirage.lab.methods import Method, method_named
 from samirage.lab.results.plot_spec import Measure, Reading
 from samirage.lab.results.statistics import mean_estimate
 from samirage.report.numbers import with_error
-from samirage.report.plots.style import INK, PALETTE, Margins, MethodStyle, axes_grid, log_axis, method_style, styled
+from samirage.report.plots.style import INK, PALETTE, Margins, axes_grid, log_axis, styled
 from samirage.report.plots.switching import name_drawn, switchable
 
 Line = Mapping[str | float, xr.Dataset]
@@ -90,8 +92,8 @@ def axis_places(panels: Panels, reading: Reading) -> list[str | float]:
     return list(found) if reading.scale == "names" else sorted(found, key=float)
 
 
-def method_styles(methods: Sequence[str], labels: Mapping[str, str]) -> dict[str, MethodStyle]:
-    """Return how each method is drawn; those that the page does not know take turns of colour and marker.
+def method_styles(methods: Sequence[str], labels: Mapping[str, str]) -> dict[str, Method]:
+    """Return how each method is drawn; those without colour and marker take turns.
 
     Args:
         methods: Their names; repeated ones count once.
@@ -99,9 +101,14 @@ def method_styles(methods: Sequence[str], labels: Mapping[str, str]) -> dict[str
     """
     colours, markers = [colour for colour in PALETTE if colour != INK], "osDv^PX>d<"
     looks = {}
-    for index, method in enumerate(dict.fromkeys(methods)):
-        other = MethodStyle(method, colours[index % len(colours)], markers[index % len(markers)])
-        looks[method] = method_style(method, other, labels)
+    for index, name in enumerate(dict.fromkeys(methods)):
+        method = method_named(name)
+        looks[name] = replace(
+            method,
+            label=labels.get(name, method.label),
+            colour=method.colour or colours[index % len(colours)],
+            marker=method.marker or markers[index % len(markers)],
+        )
     return looks
 
 
@@ -111,7 +118,7 @@ def _draw_panel(
     measure: Measure,
     reading: Reading,
     places: Sequence[str | float],
-    looks: Mapping[str, MethodStyle],
+    looks: Mapping[str, Method],
 ) -> None:
     at = {x: i if reading.scale == "names" else float(x) for i, x in enumerate(places)}
     if reading.scale == "log":
@@ -163,7 +170,7 @@ def _tick_labels(places: Sequence[str | float], reading: Reading) -> list[str]:
     return labels
 
 
-def _legend(looks: Mapping[str, MethodStyle]) -> list[Line2D]:
+def _legend(looks: Mapping[str, Method]) -> list[Line2D]:
     handles = [
         Line2D(
             [], [], color=look.colour, marker=look.marker, markersize=4.5, linewidth=1.6,

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from samirage.report.diagnoses import Confusion
-from samirage.report.plots.style import INK, styled
+from samirage.report.plots.style import INK, SAM, SWITCH, styled
 
-_RIGHT, _WRONG = "#1f4f9e", "#d4660a"
+_RIGHT, _WRONG = SWITCH, SAM
 _CELL = 0.42  # inches
 _LEFT, _TOP, _GAP = 2.15, 2.0, 0.35  # inches, for the names of the rows, of the columns, and between panels
 

@@ -11,9 +11,8 @@ from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from samirage.report.plots.maps import KINDS, PAPER
-from samirage.report.plots.style import INK, styled
+from samirage.report.plots.style import INK, SAM, styled
 
-_SAM: Final = "#d4660a"
 _WIDTH: Final = 4.6  # inches, of the axes of one panel
 
 
@@ -51,8 +50,8 @@ def _draw(axes: Axes, cell: xr.Dataset) -> None:
     inside = cell["component"].transpose("second", "first").values.astype(bool)
     # The edge of the component at the level itself, not at the grid's steps.
     shown = np.where(_grown(inside), loss, level - 1.0)
-    axes.contourf(x, y, shown, levels=[level, np.inf], colors=[_SAM], alpha=0.22)
-    axes.contour(x, y, shown, levels=[level], colors=[_SAM], linewidths=1.4)
+    axes.contourf(x, y, shown, levels=[level, np.inf], colors=[SAM], alpha=0.22)
+    axes.contour(x, y, shown, levels=[level], colors=[SAM], linewidths=1.4)
     points = {name: cell[name].values for name in ("x_h", "x_star", "x_top")}
     distance = float(cell["distance_to_star"])
     axes.add_patch(
@@ -62,7 +61,7 @@ def _draw(axes: Axes, cell: xr.Dataset) -> None:
     unit = cell["gradient"].values / float(cell["grad_norm_at"])
     axes.annotate(
         "", _pair(points["x_h"] + 0.42 * distance * unit), _pair(points["x_h"]),
-        arrowprops={"arrowstyle": "-|>", "color": _SAM, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0}, zorder=3,
+        arrowprops={"arrowstyle": "-|>", "color": SAM, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0}, zorder=3,
     )  # fmt: skip
     said = {
         "x_h": ("hallucinated", "xₕ, the farthest point"),

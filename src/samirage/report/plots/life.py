@@ -10,23 +10,21 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from samirage.report.diagnoses import Life
-from samirage.report.plots.style import INK, SGD, Margins, axes_grid, log_axis, step_axis, styled
-
-_SAM, _SWITCH, _DECAY = "#d4660a", "#1f4f9e", "#a0468c"
+from samirage.report.plots.style import DECAY, INK, SAM, SGD, SWITCH, Margins, axes_grid, log_axis, step_axis, styled
 
 # Status -> colour, opacity, hatch. One colour a kind of news; the hatch tells the members of a kind apart, in grey too.
 LOOKS: dict[str, tuple[str, float, str]] = {
-    "progressing": (_SWITCH, 0.85, ""),
+    "progressing": (SWITCH, 0.85, ""),
     "stationary": (SGD, 0.35, ""),
     "bouncing about a minimizer": (SGD, 0.7, "\\\\\\"),
-    "hallucinated minimizer": (_SAM, 0.95, ""),
-    "hallucinated saddle": (_SAM, 0.75, "..."),
-    "hallucinated plateau": (_SAM, 0.75, "///"),
-    "hallucinated maximizer": (_SAM, 0.75, "ooo"),
-    "hallucinated bounce": (_SAM, 0.75, "xxx"),
-    "drifting into hallucination": (_SAM, 0.35, ""),
-    "saddle trap": (_DECAY, 0.85, ""),
-    "maximizer trap": (_DECAY, 0.75, "///"),
+    "hallucinated minimizer": (SAM, 0.95, ""),
+    "hallucinated saddle": (SAM, 0.75, "..."),
+    "hallucinated plateau": (SAM, 0.75, "///"),
+    "hallucinated maximizer": (SAM, 0.75, "ooo"),
+    "hallucinated bounce": (SAM, 0.75, "xxx"),
+    "drifting into hallucination": (SAM, 0.35, ""),
+    "saddle trap": (DECAY, 0.85, ""),
+    "maximizer trap": (DECAY, 0.75, "///"),
     "inactive": (INK, 0.25, "---"),
     "diverged": (INK, 0.9, ""),
     "undecided": (INK, 0.0, ""),

@@ -21,8 +21,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from samirage.lab.methods import METHODS
 from samirage.report.numbers import minus, significant
-from samirage.report.plots.style import INK, METHODS, styled
+from samirage.report.plots.style import INK, SAM, styled
 from samirage.report.plots.switching import name_drawn, switchable
 
 _LEVELS: Final = 16
@@ -39,7 +40,7 @@ KINDS: Final[dict[str, tuple[str, str, float]]] = {  # of a mark: its marker, it
     "minimizer": ("o", PAPER, 6.5),
     "maximizer": ("^", PAPER, 7.0),
     "saddle": ("X", PAPER, 7.0),
-    "hallucinated": ("*", "#d4660a", 11.0),
+    "hallucinated": ("*", SAM, 11.0),
     "point": ("s", PAPER, 5.5),
 }
 LABEL_BOX: Final = {"boxstyle": "round,pad=0.15", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.85}

@@ -11,9 +11,9 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
-from samirage.report.plots.style import INK, SGD, Margins, axes_grid, styled
+from samirage.report.plots.style import DECAY, INK, SAM, SGD, SWITCH, Margins, axes_grid, styled
 
-_SAM, _PLAIN, _BRANCH, _TRUE = "#d4660a", SGD, "#a0468c", "#1f4f9e"
+_SAM, _PLAIN, _BRANCH, _TRUE = SAM, SGD, DECAY, SWITCH
 _LEVELS = 14
 _MARKERS = {"minimizer": "o", "maximizer": "^", "saddle": "x"}
 _HATCHES = ("", "///", "\\\\\\", "...")

@@ -4,7 +4,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from samirage.report.plots.style import INK, METHODS, styled
+from samirage.lab.methods import METHODS
+from samirage.report.plots.style import INK, styled
 
 
 @styled

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from samirage.lab.methods import METHODS
 from samirage.report.numbers import with_error
-from samirage.report.plots.style import INK, METHODS, Margins, axes_grid, styled
+from samirage.report.plots.style import INK, Margins, axes_grid, styled
 from samirage.report.plots.switching import name_drawn, switchable
 
 Setting = tuple[str, float]

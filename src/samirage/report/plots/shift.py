@@ -9,16 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from samirage.report.plots.style import (
-    INK,
-    METHODS,
-    Margins,
-    axes_grid,
-    figure_width,
-    log_axis,
-    rho_label,
-    styled,
-)
+from samirage.lab.methods import METHODS
+from samirage.report.plots.style import INK, Margins, axes_grid, figure_width, log_axis, rho_label, styled
 from samirage.report.plots.thin import points_per_curve
 from samirage.report.plots.training import (
     GROUPS,

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from samirage.report.plots.style import INK, Margins, axes_grid, styled
+from samirage.report.plots.style import DECAY, GUARD, INK, SAM, SGD, SWITCH, Margins, axes_grid, styled
 
 Counts = Mapping[str, Mapping[str, int]]
 """Bar → status → number of seeds."""
@@ -16,20 +16,20 @@ _BAR = 0.2  # inches
 
 # Status → sentinel colour and opacity: alarms are orange, violet and brown, what is well is blue and green.
 _LOOKS = {
-    "progressing": ("#0b7a5e", 1.0),
-    "stationary": ("#0b7a5e", 0.55),
-    "bouncing about a minimizer": ("#1f4f9e", 1.0),
+    "progressing": (GUARD, 1.0),
+    "stationary": (GUARD, 0.55),
+    "bouncing about a minimizer": (SWITCH, 1.0),
     "drifting into hallucination": ("#7a5c00", 0.6),
-    "hallucinated minimizer": ("#d4660a", 1.0),
-    "hallucinated saddle": ("#d4660a", 0.7),
-    "hallucinated plateau": ("#d4660a", 0.45),
-    "hallucinated maximizer": ("#d4660a", 0.25),
-    "hallucinated bounce": ("#a0468c", 1.0),
-    "saddle trap": ("#a0468c", 0.6),
-    "maximizer trap": ("#a0468c", 0.35),
+    "hallucinated minimizer": (SAM, 1.0),
+    "hallucinated saddle": (SAM, 0.7),
+    "hallucinated plateau": (SAM, 0.45),
+    "hallucinated maximizer": (SAM, 0.25),
+    "hallucinated bounce": (DECAY, 1.0),
+    "saddle trap": (DECAY, 0.6),
+    "maximizer trap": (DECAY, 0.35),
     "diverged": (INK, 1.0),
-    "undecided": ("#75757d", 0.6),
-    "inactive": ("#75757d", 0.3),
+    "undecided": (SGD, 0.6),
+    "inactive": (SGD, 0.3),
 }
 
 

@@ -1,13 +1,12 @@
 """How all figures look, decided once.
 
-The methods differ in hue (safe for the common colour blindnesses), in marker, and in lightness or dashes (so they
-differ in grey too). Text, axes and series are drawn in sentinel colours, which `figure_svg` replaces by the
-colours of the page: the same figure is then readable on light and on dark.
+How each method is drawn is said in `samirage.lab.methods`. Text, axes and series are drawn in sentinel colours, which
+`figure_svg` replaces by the colours of the page: the same figure is then readable on light and on dark.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -16,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from samirage.lab.methods import COLOURS, METHODS
 from samirage.report.numbers import power_of_ten
 from samirage.report.svg import to_inline_svg
 
@@ -23,62 +23,13 @@ PAGE_WIDTH = 11.4  # inches, of a figure as wide as the page
 LEGEND_WIDTH = 8.4  # inches, of the longest legend
 
 INK = "#1b1b1f"
-SGD = "#75757d"
+SGD, SAM, SWITCH, DECAY, GUARD = (METHODS[name].colour for name in ("sgd", "sam", "switch", "decay", "guard"))
 
 # Sentinel colour -> (name of the page's colour, colour on light, colour on dark).
 PALETTE = {
     INK: ("ink", INK, "#e8e6e1"),
-    SGD: ("sgd", SGD, "#a3a3ab"),
-    "#d4660a": ("sam", "#d4660a", "#f59a4c"),
-    "#1f4f9e": ("switch", "#1f4f9e", "#a8c8ff"),
-    "#a0468c": ("decay", "#a0468c", "#e3a3d3"),
-    "#0b7a5e": ("guard", "#0b7a5e", "#5fd6b4"),
+    **{light: (name, light, dark) for name, (light, dark) in COLOURS.items()},
 }
-
-
-@dataclass(frozen=True)
-class MethodStyle:
-    """How one method is named and drawn.
-
-    Attributes:
-        label: Its name on figures and in tables.
-        colour: Its sentinel colour.
-        marker: Its marker, as matplotlib names them.
-        dashes: Its dashes, in units of the line width; none for a solid line.
-    """
-
-    label: str
-    colour: str
-    marker: str
-    dashes: tuple[float, ...] = ()
-
-
-METHODS = {
-    "sgd": MethodStyle("Plain gradient descent", SGD, "D"),
-    "sam": MethodStyle("SAM only", "#d4660a", "o"),
-    "switch": MethodStyle("Switch: plain first, then SAM", "#1f4f9e", "s"),
-    "decay": MethodStyle("SAM, radius decays to 0", "#a0468c", "v", (1.5, 1.0)),
-    "guard": MethodStyle("SAM with guard", "#0b7a5e", "^", (4.0, 1.5)),
-    "guard+switch": MethodStyle("Switch with guard", "#0b7a5e", "P"),
-    "guard+decay": MethodStyle("Guard, radius decays to 0", "#0b7a5e", "d"),
-    "guard+switch+decay": MethodStyle("Switch with guard, radius decays to 0", "#0b7a5e", "X"),
-}
-
-
-def method_style(method: str, other: MethodStyle, labels: Mapping[str, str]) -> MethodStyle:
-    """Return how a method is drawn.
-
-    Args:
-        method: Its name.
-        other: How, if it is not one of `METHODS`.
-        labels: Names for people, which go before those of `METHODS`.
-
-    Example:
-        >>> method_style("sam", METHODS["sgd"], {"sam": "Constant radius"}).label
-        'Constant radius'
-    """
-    look = METHODS.get(method, other)
-    return replace(look, label=labels.get(method, look.label))
 
 
 _RC: dict[str, Any] = {

@@ -8,8 +8,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from samirage.lab.methods import METHODS
 from samirage.lab.results.statistics import share_estimate
-from samirage.report.plots.style import INK, METHODS, Margins, axes_grid, styled
+from samirage.report.plots.style import INK, Margins, axes_grid, styled
 from samirage.report.plots.switching import name_drawn, switchable
 from samirage.report.runs import StudyRuns
 

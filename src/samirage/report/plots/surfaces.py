@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from samirage.lab.methods import METHODS
 from samirage.report.plots.maps import KINDS, SET_COLOURS, marks_of, shared_levels, written
-from samirage.report.plots.style import METHODS
 
 _MOST: Final = 61  # grid points along an axis of a surface in the page
 _SYMBOLS: Final = {

@@ -13,17 +13,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from samirage.report.plots.style import (
-    INK,
-    METHODS,
-    Margins,
-    axes_grid,
-    figure_width,
-    log_axis,
-    rho_label,
-    step_axis,
-    styled,
-)
+from samirage.lab.methods import METHODS
+from samirage.report.plots.style import INK, Margins, axes_grid, figure_width, log_axis, rho_label, step_axis, styled
 from samirage.report.plots.switching import switchable
 from samirage.report.plots.thin import Centre, centre_curve, points_per_curve, seed_curves
 from samirage.report.runs import StudyRuns

@@ -7,10 +7,11 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from samirage.report.plots.style import INK, METHODS, Margins, axes_grid, styled
+from samirage.lab.methods import method_named
+from samirage.report.plots.style import INK, SAM, SWITCH, Margins, axes_grid, styled
 from samirage.report.plots.switching import name_drawn, switchable
 
-HALLUCINATED, TRUE = "#d4660a", "#1f4f9e"
+HALLUCINATED, TRUE = SAM, SWITCH
 
 
 @styled
@@ -59,7 +60,7 @@ def wells_figure(cells: Mapping[str, xr.Dataset], *, columns: int) -> Figure:
         axes.plot(wells[:, 0], wells[:, 1], linestyle="none", marker="+", markersize=9, color=INK, label="minimizers")
         axes.set_xlim(float(cell["x"].min()), float(cell["x"].max()))
         axes.set_ylim(float(cell["y"].min()), float(cell["y"].max()))
-        axes.set_title(f"{METHODS[method].label}: {hit.sum()} of {hit.size}", pad=4)
+        axes.set_title(f"{method_named(method).label}: {hit.sum()} of {hit.size}", pad=4)
     looks = (
         (HALLUCINATED, "o", 0.8, "ends where the shifted slope vanishes, and f's does not"),
         (TRUE, "o", 0.8, "ends elsewhere"),

@@ -5,28 +5,12 @@ from statistics import fmean
 
 import xarray as xr
 
+from samirage.lab.methods import labels_of, method_named
 from samirage.lab.results.statistics import MeanEstimate, mean_estimate
 from samirage.lab.results.store import RunFolder
 from samirage.report.plots.remedies import setting_label
 from samirage.report.sections.guard import Runs, load, table
 from samirage.report.sections.section import Block, Section, missing_notice
-
-LABELS = {
-    "sgd": "Plain gradient descent",
-    "sam": "SAM only",
-    "guard": "Guard",
-    "kappa0.3": "Guard, kappa 0.3",
-    "kappa0.5": "Guard, kappa 0.5",
-    "kappa0.9": "Guard, kappa 0.9",
-    "slope0.3": "Guard by the slope alone, kappa 0.3",
-    "gain": "Guard by the ascent gain",
-    "growth1.02": "Guard, growth 1.02",
-    "growth1.2": "Guard, growth 1.2",
-    "criterion": "Warm start until the slope agrees",
-    "criterion-guard": "Guard, warm start until the slope agrees",
-    "momentum": "SAM with momentum 0.9",
-    "momentum-guard": "Guard with momentum 0.9",
-}
 
 
 @dataclass(frozen=True)
@@ -68,7 +52,7 @@ def build(folder: RunFolder, study: str) -> Section:
     runs = load(folder, study)
     ranks = ranking(runs)
     best = ranks[0]
-    labels = {method: label(method) for cells in runs.values() for method, _ in cells}
+    labels = labels_of(method for cells in runs.values() for method, _ in cells)
     return Section(
         title="What else was tried",
         headline=(
@@ -81,23 +65,6 @@ def build(folder: RunFolder, study: str) -> Section:
         opening=(Block("alternatives.html", {"ranks": ranks}),),
         blocks=(Block("remedies.html", {"tables": [table(s, r) for s, r in runs.items()], "labels": labels}),),
     )
-
-
-def label(method: str) -> str:
-    """Name a method.
-
-    Args:
-        method: Its name in the study.
-
-    Returns:
-        A name for people.
-
-    Example:
-        >>> label("momentum+switch")
-        'SAM with momentum 0.9, after the switch'
-    """
-    name, _, switch = method.partition("+")
-    return LABELS.get(name, name) + (", after the switch" if switch else "")
 
 
 def ranking(runs: Runs) -> list[Rank]:
@@ -121,7 +88,7 @@ def ranking(runs: Runs) -> list[Rank]:
         each = [run for _, _, run in found]
         ranks.append(
             Rank(
-                label=label(method),
+                label=method_named(method).label,
                 worst=worst,
                 where=where,
                 mean=fmean(accuracy.mean for _, accuracy, _ in found),

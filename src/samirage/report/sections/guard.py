@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from samirage.lab.methods import RECOMMENDED
+from samirage.lab.methods import RECOMMENDED, labels_of, method_named
 from samirage.lab.results.runs import join_blocks, rejected_share
 from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import percent
 from samirage.report.plots import remedies_figure
 from samirage.report.plots.remedies import Setting, setting_label
-from samirage.report.plots.style import METHODS
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
 from samirage.report.tables import MethodRow, method_row
@@ -73,7 +72,7 @@ def build(folder: RunFolder, study: str) -> Section:
             drawing(remedies_figure(runs, chance=CHANCE, columns=1), f"{study}-narrow", label, screens="narrow"),
         ),
     )
-    labels = {name: style.label for name, style in METHODS.items()}
+    labels = labels_of(method for cells in runs.values() for method, _ in cells)
     return Section(
         title="Remedies: which of them holds at any radius",
         headline=(INTRODUCTION, *headline(runs)),
@@ -139,7 +138,9 @@ def headline(runs: Runs) -> tuple[str, ...]:
     Returns:
         Paragraphs.
     """
-    guarded = [run for cells in runs.values() for (method, _), run in cells.items() if "guard" in method]
+    guarded = [
+        run for cells in runs.values() for (method, _), run in cells.items() if "guard" in method_named(method).pieces
+    ]
     alone = [run for cells in runs.values() for (method, _), run in cells.items() if method == "sam"]
     if not guarded or not alone:
         return ("No guarded run has finished yet.",)
@@ -159,7 +160,7 @@ def headline(runs: Runs) -> tuple[str, ...]:
         return (first,)
     (setting, rho), worst = min(ours.items(), key=lambda item: item[1])
     others = {
-        METHODS[name].label: min(
+        method_named(name).label: min(
             float(run["final_test_accuracy"].mean())
             for cells in runs.values()
             for (method, _), run in cells.items()

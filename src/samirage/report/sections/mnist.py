@@ -3,10 +3,11 @@
 import math
 from collections.abc import Sequence
 
+from samirage.lab.methods import labels_of, method_named
 from samirage.lab.results.store import RunFolder
 from samirage.report.numbers import duration, percent
 from samirage.report.plots import figure_svg, shift_figure, summary_figure, training_figure
-from samirage.report.plots.style import METHODS, PAGE_WIDTH
+from samirage.report.plots.style import PAGE_WIDTH
 from samirage.report.plots.summary import USUAL_RHO
 from samirage.report.runs import StudyRuns, load_runs
 from samirage.report.sections.drawing import drawing
@@ -45,7 +46,7 @@ def build(folder: RunFolder, study: str) -> Section:
         notices=missing_notice(folder, study),
         opening=(Block("figure.html", _summary(runs, rows, study)),),
         blocks=(
-            Block("methods.html", {"rows": rows, "labels": {name: style.label for name, style in METHODS.items()}}),
+            Block("methods.html", {"rows": rows, "labels": labels_of(runs.methods())}),
             Block("figure.html", _training(runs, rows, study)),
             Block("figure.html", _shift(runs, rows, study)),
         ),
@@ -165,7 +166,9 @@ def _training(runs: StudyRuns, rows: Sequence[MethodRow], study: str) -> FigureB
 
 def _shift(runs: StudyRuns, rows: Sequence[MethodRow], study: str) -> FigureBlock:
     ratios = "; ".join(
-        f"{METHODS[row.method].label} at ρ = {row.rho:g}: {row.shift_ratio:.2g}" for row in rows if row.method != "sgd"
+        f"{method_named(row.method).label} at ρ = {row.rho:g}: {row.shift_ratio:.2g}"
+        for row in rows
+        if row.method != "sgd"
     )
     return FigureBlock(
         id=f"{study}-shift",
@@ -183,7 +186,7 @@ def _shift(runs: StudyRuns, rows: Sequence[MethodRow], study: str) -> FigureBloc
 
 def _describe(rows: Sequence[MethodRow]) -> str:
     parts = []
-    for method, style in METHODS.items():
+    for method, label in labels_of(dict.fromkeys(row.method for row in rows)).items():
         mine = [row for row in rows if row.method == method]
         values = ", ".join(
             percent(row.accuracy.mean)
@@ -191,5 +194,5 @@ def _describe(rows: Sequence[MethodRow]) -> str:
             for row in mine
         )
         if mine:
-            parts.append(f"{style.label}: {values}.")
+            parts.append(f"{label}: {values}.")
     return "Mean final test accuracy. " + " ".join(parts)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import xarray as xr
 
+from samirage.lab.methods import method_named
 from samirage.lab.results.store import RunFolder
 from samirage.report.plots import wells_figure
-from samirage.report.plots.style import METHODS
 from samirage.report.sections.drawing import drawing
 from samirage.report.sections.section import Block, FigureBlock, Section, missing_notice
 
@@ -62,7 +62,7 @@ def describe(cells: Mapping[str, xr.Dataset]) -> str:
         The text.
     """
     parts = [
-        f"{METHODS[method].label}: {int(cell['hallucinated'].sum())} of {cell.sizes['seed']}"
+        f"{method_named(method).label}: {int(cell['hallucinated'].sum())} of {cell.sizes['seed']}"
         for method, cell in cells.items()
     ]
     return "Runs that end at a hallucinated point: " + "; ".join(parts) + "."
