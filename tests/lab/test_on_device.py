@@ -37,7 +37,8 @@ def nothing(passes):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_study_computes_on_a_gpu(name):
+def test_a_study_computes_on_a_gpu(name, monkeypatch):
+    monkeypatch.setattr("samirage.lab.studies.toy._ROUND", 8)  # points of a circle, a Newton method for each
     options = {"threads": 1, **SHORTER.get(name, {})}
     (on_cpu,) = create([name], "smoke", options)
     cells = on_cpu.cells()
