@@ -7,6 +7,7 @@ import sys
 from html.parser import HTMLParser
 from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from types import FunctionType
 from urllib.parse import unquote, urlsplit
 
@@ -52,6 +53,36 @@ def test_commands_are_understood():
     assert len(commands) >= 5
     for command in commands:
         assert cli._parser().parse_args(command.split()).run
+
+
+def is_in_the_package(name):
+    try:
+        resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+WRITTEN = [
+    *sorted(DOCS.rglob("*.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/gpu.md")),
+]
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_modules_names_and_files_that_a_page_mentions_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    names = set(re.findall(r"\bsamirage(?:\.[A-Za-z_]\w*)+", text))
+    assert {name for name in names if not is_in_the_package(name)} == set()
+    files = set(re.findall(r"(?<![\w/])(?:src/samirage|scripts|tests|benchmarks|examples)/[\w./-]*\w", text))
+    assert {name for name in files if not (ROOT / name).exists()} <= {"src/samirage/lab/studies/momentum.py"}
+
+
+@pytest.mark.parametrize(
+    "name", ["samirage.jump", "samirage.lab.comparison", "samirage.lab.comparison.Case", "samirage.SAM.jump"]
+)
+def test_what_is_gone_is_not_in_the_package(name):
+    assert not is_in_the_package(name)
 
 
 def build(docs, site):

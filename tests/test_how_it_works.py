@@ -35,6 +35,21 @@ def test_every_file_that_is_named_is_there():
     assert [path for path in paths if not (PACKAGE / path).exists()] == []
 
 
+def test_what_a_row_says_to_change_stands_in_a_file_that_it_names():
+    rows = re.findall(r"^\| .+? \| (.+?) \|", part("Where to change what"), re.MULTILINE)
+    sought = 0
+    for row in rows:
+        paths = [PACKAGE / name for name in re.findall(r"`([\w/.]+)`", row) if "/" in name]
+        text = "".join(path.read_text(encoding="utf-8") for path in paths if path.is_file())
+        text += "".join(
+            file.read_text(encoding="utf-8") for path in paths if path.is_dir() for file in path.glob("*.py")
+        )
+        names = re.findall(r"`([A-Z_]\w+)`", row)
+        assert [name for name in names if name not in text] == []
+        sought += len(names)
+    assert sought >= 4
+
+
 def test_what_is_said_to_be_called_is_there():
     from samirage.optim.passes import Passes
 

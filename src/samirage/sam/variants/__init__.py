@@ -27,6 +27,7 @@ from samirage.sam.variants.unnormalized import Unnormalized
 Variant = Literal["sam", "asam", "unnormalized"]
 VARIANTS: Final[tuple[Variant, ...]] = get_args(Variant)
 VariantOptions = AbstractVariant
+"""What version 0.1.0 called an `AbstractVariant`."""
 
 _NAMED: Final[Mapping[Variant, AbstractVariant]] = {
     "sam": PlainSAM(),
