@@ -119,7 +119,11 @@ def test_a_study_loads_its_own_modules_and_no_other_study_or_room(tmp_path):
         (["reproduce", "mnist", "--rho", "inf"], "argument --rho: 'inf' is not a finite radius above 0"),
         (["reproduce", "mnist", "--rho", "big"], "argument --rho: 'big' is not a finite radius above 0"),
         (["reproduce", "mnist", "--threads", "0"], "argument --threads: '0' is not a whole number of at least 1"),
-        (["reproduce", "mnist", "--seed", "-3"], "argument --seed: '-3' is not a whole number of at least 0"),
+        (["reproduce", "mnist", "--seed", "-3"], "argument --seed: '-3' is not a whole number from 0 to 4294967295"),
+        (
+            ["reproduce", "mnist", "--seed", "4294967296"],
+            "'4294967296' is not a whole number from 0 to",
+        ),
         (["reproduce", "mnist", "--loss", "hinge"], "unknown loss 'hinge': use one of softmax-squared"),
         (["reproduce", "mnist", "--device", "tpu"], "unknown device 'tpu': use cpu, cuda or cuda:N"),
         (["data", "fetch", "imagenet"], "imagenet"),
@@ -135,6 +139,31 @@ def test_what_cannot_be_used_is_one_sentence_and_exit_code_2(arguments, sentence
     assert captured.out == ""
     assert sentence in captured.err
     assert captured.err.startswith("samirage: ")
+    assert captured.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report"],
+        ["verify"],
+        ["prove", "--check"],
+        ["certify", "ring", "--rho", "1", "--x-file"],
+        ["landscape", "ring", "--steps", "2", "--out"],
+        ["data", "fetch", "mnist", "--data-dir"],
+        ["reproduce", "mnist", "--scale", "paper", "--data-dir"],
+        ["reproduce", "mnist", "--scale", "smoke", "--out"],
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_the_system_refuses_is_one_sentence(arguments, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments, "a" * 300) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("samirage: ")
+    assert "File name too long" in captured.err
     assert captured.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -177,6 +206,24 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path, capsys):
     assert "loss 'softmax-squared' (now 'cross-entropy')" in capsys.readouterr().err
     assert run(*common) == 0
     assert "0 of 3 cells to compute" in capsys.readouterr().err
+
+
+def test_a_study_without_its_configuration_is_refused_and_one_without_its_command_is_resumed(tmp_path, capsys):
+    out = tmp_path / "run"
+    common = ["reproduce", "mnist", "--scale", "smoke", "--rho", "10", "--workers", "1", "--threads", "1", "--out", out]
+    assert run(*common) == 0
+    manifest = out / "manifest.json"
+    content = json.loads(manifest.read_text())
+    del content["studies"]["mnist"]["command"]
+    manifest.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert run(*common) == 0
+    assert "0 of 3 cells to compute" in capsys.readouterr().err
+    del content["studies"]["mnist"]["config"]
+    manifest.write_text(json.dumps(content))
+    assert run(*common) == 2
+    sentence = "holds study mnist without its configuration: restore its manifest.json, or name another --out"
+    assert capsys.readouterr().err == f"samirage: {out} {sentence}\n"
 
 
 def test_a_failed_cell_is_named_and_the_exit_code_is_1(tmp_path, capsys, monkeypatch):

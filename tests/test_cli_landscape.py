@@ -53,6 +53,10 @@ def test_a_model_of_the_users_own_on_a_part_of_its_data(tmp_path, monkeypatch, c
         (("landscape", "ring", "--examples", "3"), "needs a model with data"),
         (("landscape", "ring", "--plane", "ascent", "--x", "1.5", "0"), "needs --rho"),
         (("landscape", "ring", "--steps", "1"), "steps must be"),
+        (("landscape", "ring", "--seed", "-1"), "'-1' is not a whole number from 0 to 4294967295"),
+        (("landscape", "ring", "--seed", "4294967296"), "is not a whole number from 0 to 4294967295"),
+        (("landscape", "ring", "--out", "."), "--out . is a folder: name a file"),
+        (("landscape", "ring", "--figure", "/dev/null/a.pdf"), "cannot write /dev/null/a.pdf (/dev/null is no folder"),
         (("landscape", "ring", "--arg", "dim=1"), "--plane axes needs two coordinates"),
     ],
 )

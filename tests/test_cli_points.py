@@ -171,6 +171,8 @@ def test_a_function_of_the_users_own(tmp_path, monkeypatch, capsys):
         (("certify", "ring", "--rho", "1.5", "--arg", "radius"), "--arg takes NAME=VALUE"),
         (("certify", "ring", "--rho", "1.5", "--x-file", "none.json"), "none.json cannot be read as a JSON list"),
         (("certify", "quadratic", "--rho", "1.5"), "name a point with --x"),
+        (("certify", "ring", "--rho", "1.5", "--momentum", "1"), "'1' is not a number of at least 0 and below 1"),
+        (("certify", "ring", "--rho", "1.5", "--weight-decay", "-1"), "'-1' is not a finite number of at least 0"),
     ],
 )
 def test_what_cannot_be_used_is_one_sentence(arguments, sentence, capsys):
@@ -178,3 +180,29 @@ def test_what_cannot_be_used_is_one_sentence(arguments, sentence, capsys):
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ['"0.5"', '[0.5, "a"]', '{"x": 1}', "[]", "[true, 1]", "3"])
+def test_a_point_that_is_no_list_of_numbers_is_refused(content, tmp_path, capsys):
+    (tmp_path / "x.json").write_text(content)
+    for command in ("certify", "landscape"):
+        assert run(command, "ring", "--rho", "1.5", "--x-file", tmp_path / "x.json") == 2
+        assert capsys.readouterr().err == (
+            f"samirage: {tmp_path / 'x.json'} must hold a JSON list of numbers, such as [0.5, -1.0]\n"
+        )
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("", "is a folder: name a file, such as"),
+        ("file/proof.json", "file is no folder that is writable); name another"),
+    ],
+)
+def test_a_record_that_cannot_be_written_is_refused_before_the_search(out, said, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert run("prove", "ring", "--rho", "1.5", "--out", tmp_path / out) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

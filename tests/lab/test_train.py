@@ -84,6 +84,7 @@ def test_a_rank_that_fails_says_so_in_one_sentence(tmp_path):
         (["--rho", "0"], "--rho must be a finite radius above 0; got 0; plain SGD is --method sgd"),
         (["--rho", "nan"], "--rho must be a finite radius above 0; got nan"),
         (["--seed", "-1"], "--seed must be a whole number of at least 0; got -1"),
+        (["--seed", "4294967296"], "--seed must be at most 4294967295; got 4294967296"),
         (["--epochs", "0"], "--epochs must be a whole number of at least 1; got 0"),
         (["--threads", "0"], "--threads must be a whole number of at least 1; got 0"),
         (["--method", "adam"], "argument --method: invalid choice: 'adam'"),

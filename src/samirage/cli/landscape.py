@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from samirage.cli.arguments import check_writable, seed
 from samirage.cli.points import FUNCTION_HELP, explained, function_of, points_given
 from samirage.errors import UserError, require
 
@@ -41,7 +42,7 @@ def add_commands(commands: Any, radius: Callable[[str], float]) -> None:
     )
     landscape.add_argument("--span", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of every axis (default: -1 1)")
     landscape.add_argument("--steps", type=int, default=41, metavar="N", help="grid points along an axis (default: 41)")
-    landscape.add_argument("--seed", type=int, default=0, metavar="N", help="of random directions (default: 0)")
+    landscape.add_argument("--seed", type=seed, default=0, metavar="N", help="of random directions (default: 0)")
     landscape.add_argument("--examples", type=int, metavar="N", help="use the first N examples (default: all)")
     landscape.add_argument("--memory-gb", type=float, default=1.0, metavar="GB", help="memory budget (default: 1)")
     landscape.add_argument(
@@ -69,6 +70,9 @@ def _landscape(options: argparse.Namespace, command: str) -> int:
         raise UserError(f"--figure must end in {', '.join(_PICTURES)}; got {options.figure}")
     if options.function is None:
         raise UserError("name a FUNCTION, such as `samirage landscape double-well --rho 1.5`")
+    for option, path in (("--out", options.out), ("--figure", options.figure)):
+        if path is not None:
+            check_writable(path, option)
     from samirage.landscape import scan
 
     f, _ = function_of(options)

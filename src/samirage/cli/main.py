@@ -93,6 +93,14 @@ def _run(given: list[str]) -> int:
     except UserError as error:
         print(f"samirage: {printable(str(error))}", file=sys.stderr)
         return 2
+    except OSError as error:  # of a name that is too long, or in a folder that may not be entered
+        if error.filename is None:
+            raise
+        print(
+            f"samirage: {printable(f'{error.filename} cannot be used ({error.strerror})')}; name another",
+            file=sys.stderr,
+        )
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:

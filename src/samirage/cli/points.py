@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samirage.cli.arguments import check_writable, fraction, nonnegative
 from samirage.errors import UserError
+from samirage.files import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,8 +39,8 @@ def add_commands(commands: Any, radius: Callable[[str], float]) -> None:
     certify.add_argument(
         "--variant", choices=("sam", "asam", "unnormalized"), default="sam", help="perturbation rule (default: sam)"
     )
-    certify.add_argument("--momentum", type=float, default=0.0, metavar="B", help="of the heavy ball (default: 0)")
-    certify.add_argument("--weight-decay", type=float, default=0.0, metavar="W", help="coupled (default: 0)")
+    certify.add_argument("--momentum", type=fraction, default=0.0, metavar="B", help="of the heavy ball (default: 0)")
+    certify.add_argument("--weight-decay", type=nonnegative, default=0.0, metavar="W", help="coupled (default: 0)")
     certify.set_defaults(run=_certify)
 
     prove = commands.add_parser(
@@ -107,6 +109,8 @@ def _prove(options: argparse.Namespace, command: str) -> int:
     if options.own is not None:
         raise UserError("--function goes with --check; to prove something, name the function first")
     _check_named(options)
+    if options.out is not None:
+        check_writable(options.out, "--out")
     from samirage.points import prove
 
     f, arguments = function_of(options)
@@ -116,10 +120,7 @@ def _prove(options: argparse.Namespace, command: str) -> int:
         print(proof)
     first = next((proof for proof in proofs if proof.proved), None)
     if options.out is not None and first is not None:
-        try:
-            options.out.write_text(first.record(options.function, arguments), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot write {options.out} ({error.strerror or error}); name another file") from None
+        write_whole(options.out, first.record(options.function, arguments).encode())
         print(f"The record: {options.out}")
     return 0 if first is not None else 1
 
@@ -205,6 +206,8 @@ def points_given(options: argparse.Namespace) -> list[float] | None:
             given = json.loads(options.x_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{options.x_file} cannot be read as a JSON list of numbers ({error})") from None
+        if not isinstance(given, list) or not given or not all(type(one) in {int, float} for one in given):
+            raise UserError(f"{options.x_file} must hold a JSON list of numbers, such as [0.5, -1.0]")
     return given
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from samirage.cli.arguments import positive, radius, whole
+from samirage.cli.arguments import positive, radius, seed
 from samirage.errors import UserError, require
 from samirage.files import is_on_disk, named_place
 from samirage.lab.studies import STUDIES
@@ -42,7 +42,7 @@ def add_commands(commands: Any) -> None:
         help="run folder (default: %(default)s), or an address in an object store, such as s3://bucket/run",
     )  # fmt: skip
     reproduce.add_argument(
-        "--seed", type=whole, default=0, metavar="N", help="first seed; the others follow (default: 0)"
+        "--seed", type=seed, default=0, metavar="N", help="first seed; the others follow (default: 0)"
     )
     reproduce.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda or cuda:N")
     reproduce.add_argument(

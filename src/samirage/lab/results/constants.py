@@ -36,6 +36,9 @@ SMALL_RHO: Final = 0.3
 SWITCH_FRACTION: Final = 0.1
 """Share of the steps that method `switch` takes plain, before SAM."""
 
+MAX_SEED: Final = 2**32 - 1
+"""Largest seed that is taken: the generators of NumPy and PyTorch take it, and those that follow it in a study."""
+
 JUDGED_BY: Final[Mapping[str, float]] = {
     "end_fraction": END_FRACTION,
     "hallucinated_shift_ratio": HALLUCINATED_SHIFT_RATIO,

@@ -34,7 +34,12 @@ def begin(study: AbstractStudy, folder: RunFolder, command: str) -> list[Cell]:
     study.prepare()
     if study.name not in folder.studies():
         folder.write_manifest(study.name, _manifest(study, command))
-    stored = folder.manifest(study.name)["config"]
+    stored = folder.manifest(study.name).get("config")
+    if stored is None:
+        raise UserError(
+            f"{folder.path} holds study {study.name} without its configuration: restore its manifest.json, or name "
+            "another --out"
+        )
     differing = [key for key in study.config if stored.get(key) != study.config[key]]
     if differing:
         changes = ", ".join(f"{key} {stored.get(key)!r} (now {study.config[key]!r})" for key in differing)
@@ -99,7 +104,7 @@ def reproduce(
 
 
 def _conclude(study: AbstractStudy, folder: RunFolder) -> None:
-    command = folder.manifest(study.name)["command"]  # of a resumed run, the command that started it
+    command = folder.manifest(study.name).get("command") or "unknown"  # of a resumed run, the command that started it
     finished = {name: folder.read_cell(study.name, name) for name in folder.finished(study.name)}
     folder.write_claims(study.name, study.claims(finished, command))
     folder.write_reading(study.name, study.reading(finished))

@@ -29,6 +29,7 @@ from torch import distributed
 from samirage.errors import UserError
 from samirage.files import whole_file
 from samirage.lab.engine.compute import commit, compute, hardware, usable_device, versions
+from samirage.lab.results.constants import MAX_SEED
 from samirage.lab.results.netcdf import write_dataset
 from samirage.lab.tasks.cifar import (
     METHODS,
@@ -141,9 +142,11 @@ def _config(options: argparse.Namespace, size: int) -> CifarConfig:
         value = getattr(options, name)
         if value is not None and value < least:
             raise UserError(f"--{name} must be a whole number of at least {least}; got {value}")
+    if options.seed > MAX_SEED:
+        raise UserError(f"--seed must be at most {MAX_SEED}; got {options.seed}")
     if not 0 < options.rho < float("inf"):
         raise UserError(f"--rho must be a finite radius above 0; got {options.rho:g}; plain SGD is --method sgd")
-    if options.out.is_dir():
+    if os.path.isdir(options.out):  # which, unlike Path.is_dir, takes any name
         raise UserError(f"--out {options.out} is a folder: name a file, such as {options.out / 'run.nc'}")
     overrides = {
         "first_seed": options.seed,
