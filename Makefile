@@ -45,7 +45,7 @@ test: $(STAMP)  ## Lint, types, layers and all tests
 	$(PYTEST)
 
 test-avx2: $(STAMP)  ## Tests of convolutions again, with oneDNN's code for processors without AVX-512
-	ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) tests/lab/test_resnet.py tests/lab/test_cifar_study.py tests/lab/test_train.py tests/benchmarks/test_resnet_benchmark.py
+	ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) tests/lab/tasks/test_resnet.py tests/lab/studies/test_cifar.py tests/lab/tasks/test_train.py tests/benchmarks/test_resnet_benchmark.py
 
 bench: $(STAMP)  ## Measure engine, optimizer, guard and monitor, slices and curvature, against others where there are any
 	$(BIN)/python benchmarks/run.py

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "points"))
+sys.path.insert(0, str(ROOT))
 
 _ROUND: Final = 200  # examples between two looks at the clock
 _MUTATIONS: Final = 20  # of each record
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.minutes > 0:
         parser.error(f"--minutes must be above 0; got {options.minutes!r}")
-    hunt: Any = importlib.import_module("soundness.hunt")
+    hunt: Any = importlib.import_module("tests.points.soundness.hunt")
     began = time.monotonic()
     tally = hunt.hunt(lambda: time.monotonic() - began < 60 * options.minutes, options.seed, _ROUND, _MUTATIONS)
     seconds = time.monotonic() - began

@@ -5,10 +5,10 @@ import time
 
 import pytest
 import torch
-from benchmarks.contenders import BARE, CONTENDERS, GUARDED, trial
-from benchmarks.workloads import loss_of, workloads
 
 from benchmarks import memory, optimizer, run, timing
+from benchmarks.contenders import BARE, CONTENDERS, GUARDED, trial
+from benchmarks.workloads import loss_of, workloads
 
 CPU = torch.device("cpu")
 

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from benchmarks.peers import failures, steps
 from benchmarks.peers.adapters import PytorchOptimizer, Samirage
 from benchmarks.peers.behaviours import BEHAVIOURS

@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from benchmarks.resnet import CONTENDERS, PEAKS, flops_per_image, known_peak, main, measure
 from torch import nn
 
 from benchmarks import resnet
+from benchmarks.resnet import CONTENDERS, PEAKS, flops_per_image, known_peak, main, measure
 from samirage.lab.tasks.cifar import network_of, settings
 
 CPU = torch.device("cpu")

@@ -1,7 +1,7 @@
 """The laboratory on a GPU that is pretended, with the rules of CUDA.
 
 Here every study computes a few of its cells, and where they have many small steps fewer steps. Whole studies take
-minutes: `PYTHONPATH=tests python -m support.every_study`.
+minutes: `python -m tests.support.every_study`.
 """
 
 import numpy as np
@@ -18,9 +18,9 @@ from samirage.lab.tasks import train as one_network
 from samirage.lab.tasks.cifar import network_of, pictures_of, recipe_of, settings
 from samirage.lab.tasks.loop import ImageTraining
 from samirage.monitor import Watch
-from samirage.sam import Guard, Jump, WarmStart
-from support.accelerator import Accelerator, deterministic, introduce
-from support.every_study import compute_on_device, failures, pretended_gpu
+from samirage.sam import Guard, Mix, WarmStart
+from tests.support.accelerator import Accelerator, deterministic, introduce
+from tests.support.every_study import compute_on_device, failures, pretended_gpu
 
 SHORTER = {
     "wells": {"steps": 30},
@@ -105,7 +105,7 @@ POLICIES = {
     "sam": {},
     "minibatches": {"batch_size": 4},
     "guard": {"guard": Guard()},
-    "jump": {"jump": Jump()},
+    "mix": {"guard": Mix()},
     "switch": {"warm_start": WarmStart(steps=3)},
 }
 

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from reference import loss_and_grads
 from samirage.landscape import Objective
+from tests.reference import loss_and_grads
 
 EXAMPLES, INPUTS, HIDDEN, CLASSES = 96, 5, 4, 3
 

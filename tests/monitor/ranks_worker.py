@@ -1,4 +1,4 @@
-"""Run under torchrun by test_monitor_ranks.py: every rank holds a monitored run against one process on the whole batch.
+"""Run under torchrun by test_ranks.py: every rank holds a monitored run against one process on the whole batch.
 
 Prints one line of JSON per scenario on rank 0; an exception on any rank fails the whole run.
 """

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from runs import DOUBLE_WELL, RING, bouncing, hallucinated, point, progressing, run
 
 from samirage import SAM, Guard, Status, WarmStart, diagnose
 from samirage.diagnosis.confirm import confirm_status
 from samirage.landscape import Objective, Quadratic, TorchFunction
 from samirage.monitor import Monitor, Thresholds
+from tests.monitor.runs import DOUBLE_WELL, RING, bouncing, hallucinated, point, progressing, run
 
 WINDOWS = pytest.mark.parametrize("window", [None, 64], ids=["alone", "monitor"])
 TILTED = TorchFunction(lambda x: (x.square().sum() - 1) ** 2 / 4 + 0.05 * x[0], 2)

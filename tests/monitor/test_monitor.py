@@ -6,13 +6,13 @@ import pickle
 
 import pytest
 import torch
-from problems import BASES, Cubic, CubicOnDevice, every_style, take
-from runs import RING, go_on, hallucinated, point, run
 
 from samirage import SAM, Guard, Monitor, Status, WarmStart, diagnose
 from samirage.landscape import Quadratic
 from samirage.monitor import MemorySink, Thresholds
-from support.accelerator import Accelerator, Waited, deterministic, introduce
+from tests.monitor.runs import RING, go_on, hallucinated, point, run
+from tests.optim.problems import BASES, Cubic, CubicOnDevice, every_style, take
+from tests.support.accelerator import Accelerator, Waited, deterministic, introduce
 
 
 @every_style

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import bouncing, hallucinated
 
 from samirage import SAM, Monitor, Status, diagnose
 from samirage.monitor import (
@@ -20,6 +19,7 @@ from samirage.monitor import (
     TransformersSink,
     WandbSink,
 )
+from tests.monitor.runs import bouncing, hallucinated
 
 
 @pytest.fixture(scope="module")

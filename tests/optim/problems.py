@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from support.accelerator import OnDevice, on_host
+from tests.support.accelerator import OnDevice, on_host
 
 BASES = {
     "sgd": lambda groups, **kw: torch.optim.SGD(groups, lr=0.01, momentum=0.9, weight_decay=0.01, **kw),

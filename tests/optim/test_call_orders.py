@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from searching import search
 
 from samirage import SAM, WarmStart
 from samirage.sam import Ramp, Tail
+from tests.optim.searching import search
 
 LR = 0.1
 

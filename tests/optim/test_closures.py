@@ -6,10 +6,10 @@ import types
 import numpy as np
 import pytest
 import torch
-from problems import Cubic, take
 from torch import nn
 
 from samirage import SAM, WarmStart
+from tests.optim.problems import Cubic, take
 
 
 def sam(problem, **options):

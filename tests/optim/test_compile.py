@@ -5,13 +5,13 @@ import sys
 
 import pytest
 import torch
-from problems import STYLES, take
 from torch import nn
 from torch._dynamo import config
 from torch._dynamo.utils import counters
 
 from samirage import SAM, Guard, WarmStart
 from samirage.sam import LookSAM
+from tests.optim.problems import STYLES, take
 
 STEPS = 5
 pytestmark = pytest.mark.filterwarnings("ignore")  # the compiler's own, about what it reads and imports

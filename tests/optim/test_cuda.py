@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from problems import Cubic, every_style, take
 from torch import nn
 
 from samirage import SAM
+from tests.optim.problems import Cubic, every_style, take
 
 pytestmark = [
     pytest.mark.gpu,

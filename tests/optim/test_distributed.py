@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from samirage import SAM
-from two_processes import needs_gloo, results_of
+from tests.two_processes import needs_gloo, results_of
 
 STYLES = ["closure", "perturbed", "first_second"]
 pytestmark = needs_gloo

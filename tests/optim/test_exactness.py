@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from problems import BASES, STYLES, Cubic, every_style, take
 
 from samirage import SAM
+from tests.optim.problems import BASES, STYLES, Cubic, every_style, take
 
 
 @pytest.mark.parametrize(

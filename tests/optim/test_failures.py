@@ -6,9 +6,9 @@ import gc
 import numpy as np
 import pytest
 import torch
-from problems import BASES, Cubic, every_style, take
 
 from samirage import SAM
+from tests.optim.problems import BASES, Cubic, every_style, take
 
 
 class Interrupted(Exception):

@@ -5,12 +5,12 @@ import math
 
 import pytest
 import torch
-from problems import every_style
 
 from samirage import SAM
 from samirage.points import certify
 from samirage.sam import perturb, sam_map
 from samirage.sam.variants import FriendlySAM
+from tests.optim.problems import every_style
 
 pytorch_optimizer = pytest.importorskip("pytorch_optimizer", reason="compares with the package pytorch_optimizer")
 

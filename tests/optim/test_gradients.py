@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from problems import BASES, Cubic, displacement_by_hand, every_style, take
 
 from samirage import SAM
+from tests.optim.problems import BASES, Cubic, displacement_by_hand, every_style, take
 
 
 @every_style

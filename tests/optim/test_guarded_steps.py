@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-import reference
 from samirage import SAM, Guard, WarmStart
 from samirage.sam import GSAM, Decay
+from tests import reference
 
 IN, HIDDEN, CLASSES, IMAGES, LR = 6, 5, 3, 10, 0.3
 RNG = np.random.default_rng(5)

@@ -8,9 +8,9 @@ import re
 import numpy as np
 import pytest
 import torch
-from problems import Cubic, take
 
 from samirage import SAM, WarmStart
+from tests.optim.problems import Cubic, take
 
 
 def ready():

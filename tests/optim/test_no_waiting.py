@@ -3,11 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from problems import Cubic, CubicOnDevice, every_style, take
 from torch import nn
 
 from samirage import SAM, Guard, WarmStart
-from support.accelerator import DEVICE, Accelerator, OnDevice, Waited, deterministic, introduce, on_host, to_device
+from tests.optim.problems import Cubic, CubicOnDevice, every_style, take
+from tests.support.accelerator import (
+    DEVICE,
+    Accelerator,
+    OnDevice,
+    Waited,
+    deterministic,
+    introduce,
+    on_host,
+    to_device,
+)
 
 BASES = {
     "sgd": lambda groups, **way: torch.optim.SGD(groups, lr=0.01, momentum=0.9, weight_decay=0.01, **way),

@@ -6,11 +6,11 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from problems import Cubic, every_style, take
 
 from samirage import SAM, Guard
 from samirage.sam import SINGLE, AbstractVariant
 from samirage.sam.variants import radial
+from tests.optim.problems import Cubic, every_style, take
 
 
 @dataclass(frozen=True)

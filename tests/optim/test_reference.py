@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-import reference
 from samirage import SAM
 from samirage.sam import ASAM, GSAM, Decay, LookSAM
+from tests import reference
 
 IN, HIDDEN, CLASSES, IMAGES = 7, 5, 4, 12
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from problems import BASES, Cubic, every_style, take
 
 from samirage import SAM, WarmStart
 from samirage.lab.engine.ensemble import Recipe, train
 from samirage.lab.engine.models import MLP, softmax_squared
 from samirage.lab.engine.stacked import stack
 from samirage.sam import Constant, Decay, Ramp, Tail
+from tests.optim.problems import BASES, Cubic, every_style, take
 
 TRAPEZE = Ramp(steps=3) * Decay(total_steps=8, start=5, to=0.2, shape="cosine")
 

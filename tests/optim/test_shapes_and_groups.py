@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import STYLES
-from searching import search
 from torch import nn
 
-import reference
 from samirage import SAM
+from tests import reference
+from tests.optim.problems import STYLES
+from tests.optim.searching import search
 
 LR = 0.1
 NARROW = (torch.bfloat16, torch.float16)
@@ -96,7 +96,7 @@ groups = st.lists(
     rho=st.sampled_from([0.0, 0.4, 2.0]),
     seed=st.integers(0, 999),
 )
-# A small radius beside a huge gradient may vanish in weights of half precision, which is warned of; test_precision.py.
+# A small radius beside a huge gradient may vanish in half precision, which is warned of; test_half_precision.py.
 @pytest.mark.filterwarnings("ignore:rounding the weights to half precision hides the perturbation")
 def test_a_step_is_that_of_the_reference(groups, variant, style, foreach, rho, seed):
     rng = np.random.default_rng(seed)

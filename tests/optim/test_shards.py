@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from distributed_worker import data, difference, local_reference, loss_of, network
 
 from samirage import SAM, WarmStart
+from tests.optim.distributed_worker import data, difference, local_reference, loss_of, network
 
 
 def run(shards, model, optimizer, steps=slice(None), spoil=None, scaler=None):

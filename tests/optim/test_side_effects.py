@@ -7,10 +7,10 @@ import weakref
 
 import pytest
 import torch
-from problems import STYLES, every_style
 from torch import nn
 
 from samirage import SAM, WarmStart
+from tests.optim.problems import STYLES, every_style
 
 
 class Net(nn.Module):

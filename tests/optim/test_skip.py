@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from problems import Cubic, CubicOnDevice, every_style, take
 from torch import nn
 
 from samirage import SAM
 from samirage.optim.skip import drops_by_itself, masked, step_unless
-from support.accelerator import DEVICE, Accelerator, OnDevice, deterministic, introduce, on_host
+from tests.optim.problems import Cubic, CubicOnDevice, every_style, take
+from tests.support.accelerator import DEVICE, Accelerator, OnDevice, deterministic, introduce, on_host
 
 MAKERS = {
     "sgd": lambda groups, **way: torch.optim.SGD(groups, lr=0.01, momentum=0.9, weight_decay=0.01, **way),

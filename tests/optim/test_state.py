@@ -9,10 +9,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from problems import BASES, STYLES, Cubic, every_style, take
 
 from samirage import SAM, WarmStart
 from samirage.sam import Decay, Ramp
+from tests.optim.problems import BASES, STYLES, Cubic, every_style, take
 
 
 def through_torch_save(state):

@@ -9,10 +9,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from problems import BASES, STYLES, Cubic, every_style, take
 
 from samirage import SAM, WarmStart
 from samirage.sam import ASAM, GSAM, LookSAM, Ramp
+from tests.optim.problems import BASES, STYLES, Cubic, every_style, take
 
 K = 3
 VARIANTS = {"asam": ASAM(eta=0.3, biases=False), "gsam": GSAM(alpha=0.6), "looksam": LookSAM(k=K, alpha=0.5)}

@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from problems import STYLES, Cubic, CubicOnDevice, every_style, take
-from test_variants import KEPT, VARIANTS, ByHand, K, named_groups
 
 from samirage import SAM
 from samirage.optim import accumulated
 from samirage.sam import ASAM, GSAM, LookSAM
-from support.accelerator import Accelerator, introduce, on_host
+from tests.optim.problems import STYLES, Cubic, CubicOnDevice, every_style, take
+from tests.optim.test_variants import KEPT, VARIANTS, ByHand, K, named_groups
+from tests.support.accelerator import Accelerator, introduce, on_host
 
 
 @pytest.mark.parametrize("style", STYLES)

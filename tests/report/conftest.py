@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsing import browsing
 from selenium import webdriver
-from synthetic_run import make_folder
 
 from samirage.lab.results.store import RunFolder
 from samirage.report.page import build_page
 from samirage.report.runs import StudyRuns, load_runs
+from tests.report.browsing import browsing
+from tests.report.synthetic_run import make_folder
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
-from browsing import screen
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+
+from tests.report.browsing import screen
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 from axe_core_python.selenium import Axe
-from browsing import DESK, PHONE, screen
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.report.browsing import DESK, PHONE, screen
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -5,13 +5,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import xarray as xr
-from synthetic_run import make_folder
 
 from samirage.lab.results.claims import Claim, Relation
 from samirage.lab.results.plot_spec import Measure, PlotSpec
 from samirage.lab.results.store import RunFolder
 from samirage.report.page import build_page
 from samirage.report.scripts import own_script
+from tests.report.synthetic_run import make_folder
 
 # Each would run, load or restyle something if any one of its characters were not escaped where it stands.
 HOSTILE = " ".join(

@@ -8,10 +8,10 @@ import json
 from pathlib import Path
 
 import pytest
-from browsing import DESK, screen
 from selenium import webdriver
 
 import samirage.report
+from tests.report.browsing import DESK, screen
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

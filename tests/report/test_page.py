@@ -11,7 +11,6 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from synthetic_run import COMMAND, make_cell, make_folder
 
 from samirage.errors import UserError
 from samirage.lab.results.store import RunFolder
@@ -19,6 +18,7 @@ from samirage.report.page import build_page
 from samirage.report.runs import StudyRuns
 from samirage.report.sections.mnist import headline, summary_svg
 from samirage.report.tables import method_table
+from tests.report.synthetic_run import COMMAND, make_cell, make_folder
 
 DOCUMENTS = {"../claims.json", "../manifest.json"}
 

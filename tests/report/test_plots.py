@@ -15,7 +15,6 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from synthetic_run import make_cell
 
 from samirage.lab.methods import METHODS
 from samirage.report.plots.shift import shift_plot
@@ -24,6 +23,7 @@ from samirage.report.plots.summary import Places, summary_plot
 from samirage.report.plots.thin import centre_curve, kept_points, seed_curves
 from samirage.report.plots.training import training_plot
 from samirage.report.runs import StudyRuns
+from tests.report.synthetic_run import make_cell
 
 RHOS = (0.05, 0.2, 0.5, 1.0, 3.0, 10.0)
 MAKERS: dict[str, Callable[[StudyRuns], Figure]] = {

@@ -117,7 +117,7 @@ def test_a_share_is_all_or_nothing_only_when_it_is(share: float, text: str) -> N
 
 
 def test_reading_needs_no_order_of_blocks(tmp_path: Path) -> None:
-    from synthetic_run import make_folder
+    from tests.report.synthetic_run import make_folder
 
     folder = make_folder(tmp_path / "run", rhos=(1.0,), blocks=(range(4, 8), range(4)))
     runs = load_runs(folder, "mnist").of("sam", 1.0)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from reference import loss_and_grads, perturbed
 from samirage.sam import (
     VARIANTS,
     Jacobian,
@@ -16,6 +15,7 @@ from samirage.sam import (
     sam_map,
     update_vector,
 )
+from tests.reference import loss_and_grads, perturbed
 
 RHO, DECAY, LR, MOMENTUM = 0.7, 0.03, 0.4, 0.6
 SHAPES = [(4, 3), (4,), (3, 4), (3,)]

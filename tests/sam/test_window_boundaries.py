@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from test_window import products_of, random_steps, steps_of
 
 from samirage.sam import MotionProducts, StepFigures, course_figures, motion_figures
+from tests.sam.test_window import products_of, random_steps, steps_of
 
 PARTS = 8
 

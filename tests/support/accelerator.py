@@ -17,7 +17,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 
-from support.cuda_rules import mixes, reads, refuse
+from tests.support.cuda_rules import mixes, reads, refuse
 
 DEVICE = torch.device("cuda", 0)
 aten = torch.ops.aten

@@ -1,6 +1,6 @@
 """Run studies on the pretended GPU, each as `samirage reproduce --scale smoke --device cuda` would.
 
-    PYTHONPATH=tests python -m support.every_study [STUDY ...]
+    python -m tests.support.every_study [STUDY ...]
 
 runs whole studies, all by default, and says for each how many of its cells failed, and why.
 """
@@ -18,7 +18,7 @@ from samirage.lab.engine.compute import compute
 from samirage.lab.results.store import RunFolder
 from samirage.lab.studies import STUDIES, create
 from samirage.lab.sweep.reproduce import reproduce
-from support.accelerator import Accelerator, introduce, within
+from tests.support.accelerator import Accelerator, introduce, within
 
 # Waiting is no mistake here: studies store what they measure.
 compute_on_device = within(partial(Accelerator, may_wait=True), compute)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from support.accelerator import DEVICE, Accelerator, OnDevice, Waited, deterministic, introduce, on_host
+from tests.support.accelerator import DEVICE, Accelerator, OnDevice, Waited, deterministic, introduce, on_host
 
 
 @pytest.fixture(autouse=True)

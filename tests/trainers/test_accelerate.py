@@ -2,10 +2,25 @@
 
 import pytest
 import torch
-from digits import RHO, SIZE, STEPS, alike, base, batches, blocks, by_hand, decay, differ, network, plain, same, state
 from torch import nn
 
 from samirage import SAM, WarmStart
+from tests.trainers.digits import (
+    RHO,
+    SIZE,
+    STEPS,
+    alike,
+    base,
+    batches,
+    blocks,
+    by_hand,
+    decay,
+    differ,
+    network,
+    plain,
+    same,
+    state,
+)
 
 accelerate = pytest.importorskip("accelerate")
 

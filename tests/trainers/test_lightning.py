@@ -4,10 +4,25 @@ import logging
 
 import pytest
 import torch
-from digits import RHO, SIZE, STEPS, alike, base, batches, blocks, by_hand, decay, differ, network, plain, same, state
 from torch import nn
 
 from samirage import SAM, WarmStart
+from tests.trainers.digits import (
+    RHO,
+    SIZE,
+    STEPS,
+    alike,
+    base,
+    batches,
+    blocks,
+    by_hand,
+    decay,
+    differ,
+    network,
+    plain,
+    same,
+    state,
+)
 
 pl = pytest.importorskip("pytorch_lightning")
 from pytorch_lightning.plugins import MixedPrecision  # noqa: E402

@@ -2,7 +2,10 @@
 
 import pytest
 import torch
-from digits import (
+from torch import nn
+
+from samirage import SAM, WarmStart
+from tests.trainers.digits import (
     LR,
     MOMENTUM,
     RHO,
@@ -20,9 +23,6 @@ from digits import (
     same,
     state,
 )
-from torch import nn
-
-from samirage import SAM, WarmStart
 
 transformers = pytest.importorskip("transformers")
 import accelerate  # noqa: E402

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from soundness.families import (
+from tests.points.soundness.families import (
     built_in,
     bumps,
     compositions,
@@ -16,7 +16,7 @@ from soundness.families import (
     squares,
     wells,
 )
-from soundness.lies import false_networks, false_rings, false_squares, false_values, partial
+from tests.points.soundness.lies import false_networks, false_rings, false_squares, false_values, partial
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Case:
 
     Attributes:
         family: Which of the strategies made it.
-        name: Name of the function, for `soundness.functions.make`.
+        name: Name of the function, for `tests.points.soundness.functions.make`.
         arguments: Its arguments: plain data.
         rho: Perturbation radius.
         lr_part: Learning rate, as a part of the largest stable one; None: attraction is not asked for.

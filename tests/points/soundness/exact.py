@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import mpmath
 
-from soundness.functions import to_sympy
+from tests.points.soundness.functions import to_sympy
 
 Number = Any
 """An mpmath number, or a Python one that has not met any yet."""

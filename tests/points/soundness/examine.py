@@ -11,14 +11,14 @@ from typing import Any, Final
 
 from samirage.errors import UserError
 from samirage.points import check_record, prove
-from soundness.cases import Case
-from soundness.exact import exact
-from soundness.forgery import forgeries
-from soundness.functions import make
-from soundness.mutations import Mutation, mutate
-from soundness.oracle import judge
-from soundness.search import Candidate, candidates
-from soundness.theorem import NoTheorem, Theorem, of_proof, of_record, of_sentence, plain
+from tests.points.soundness.cases import Case
+from tests.points.soundness.exact import exact
+from tests.points.soundness.forgery import forgeries
+from tests.points.soundness.functions import make
+from tests.points.soundness.mutations import Mutation, mutate
+from tests.points.soundness.oracle import judge
+from tests.points.soundness.search import Candidate, candidates
+from tests.points.soundness.theorem import NoTheorem, Theorem, of_proof, of_record, of_sentence, plain
 
 REFUSALS: Final = (ValueError, UserError)
 """What a documented refusal is; a TypeError of `prove` is one too, for functions that balls cannot evaluate."""

@@ -1,6 +1,6 @@
 """Random functions: wells, bumps, moats, rings, least squares, networks and compositions of anything.
 
-Each strategy draws the name of a function with its arguments, as `soundness.functions.make` takes them.
+Each strategy draws the name of a function with its arguments, as `tests.points.soundness.functions.make` takes them.
 """
 
 from functools import reduce
@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from soundness.functions import Tree
+from tests.points.soundness.functions import Tree
 
 
 def x(i: int) -> Tree:

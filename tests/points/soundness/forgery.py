@@ -4,11 +4,11 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from soundness.cases import Case
-from soundness.exact import exact, norm, vector
-from soundness.mutations import restate
-from soundness.search import Candidate
-from soundness.theorem import Attracts, Theorem, as_record
+from tests.points.soundness.cases import Case
+from tests.points.soundness.exact import exact, norm, vector
+from tests.points.soundness.mutations import restate
+from tests.points.soundness.search import Candidate
+from tests.points.soundness.theorem import Attracts, Theorem, as_record
 
 
 def forgeries(case: Case, f: Any, candidate: Candidate) -> Iterator[dict[str, Any]]:

@@ -11,8 +11,8 @@ from typing import Any, Final
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis.errors import Flaky
 
-from soundness.cases import Case, cases
-from soundness.examine import Tally, examine
+from tests.points.soundness.cases import Case, cases
+from tests.points.soundness.examine import Tally, examine
 
 _SHRINKING_S: Final = 8.0  # for one kind of finding
 _ORDER: Final = (

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from soundness.families import (
+from tests.points.soundness.families import (
     networks,
     plus,
     positive,
@@ -19,7 +19,7 @@ from soundness.families import (
     wells,
     x,
 )
-from soundness.functions import Tree
+from tests.points.soundness.functions import Tree
 
 
 @st.composite

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from soundness.exact import Exact, Vector, mp, norm, solve
-from soundness.theorem import Attracts, Theorem
+from tests.points.soundness.exact import Exact, Vector, mp, norm, solve
+from tests.points.soundness.theorem import Attracts, Theorem
 
 ZERO: Final = mp.mpf(10) ** -45
 """What counts as 0: far above the errors of the oracle, far below those that a float can make."""

@@ -13,8 +13,8 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from soundness.cases import Case
-from soundness.functions import TreeFunction, formula_of, make
+from tests.points.soundness.cases import Case
+from tests.points.soundness.functions import TreeFunction, formula_of, make
 
 Origin = Literal["hallucinated", "planted", "other"]
 

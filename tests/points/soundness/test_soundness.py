@@ -13,13 +13,13 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 
 from samirage.points import check_record, prove
-from soundness.cases import FAMILIES, Case, cases
-from soundness.exact import exact, vector
-from soundness.examine import Tally, examine, examine_mutation
-from soundness.functions import make
-from soundness.mutations import Mutation, restate
-from soundness.oracle import judge
-from soundness.theorem import NoTheorem, Theorem, of_proof, of_sentence
+from tests.points.soundness.cases import FAMILIES, Case, cases
+from tests.points.soundness.exact import exact, vector
+from tests.points.soundness.examine import Tally, examine, examine_mutation
+from tests.points.soundness.functions import make
+from tests.points.soundness.mutations import Mutation, restate
+from tests.points.soundness.oracle import judge
+from tests.points.soundness.theorem import NoTheorem, Theorem, of_proof, of_sentence
 
 _SOME = settings(
     max_examples=15,

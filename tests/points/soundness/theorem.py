@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from soundness.exact import norm, vector
+from tests.points.soundness.exact import norm, vector
 
 FORMAT: Final = "samirage-proof/2"
 REDUCTIONS: Final = ("none", "rotation", "least squares")

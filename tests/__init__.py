@@ -1,0 +1,1 @@
+"""The tests of samirage: a package, so that they can share what helps them."""
