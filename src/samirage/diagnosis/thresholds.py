@@ -3,6 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Final
 
+from samirage.criteria import HALLUCINATED_GRAD_FRACTION, HALLUCINATED_SHIFT_RATIO
+
 _SIGNED: Final = frozenset({"successive_cosine", "transverse_cosine"})
 
 
@@ -49,8 +51,8 @@ class Thresholds:
         ValueError: threshold majority must be above 0 and at most 1; got 3.0
     """
 
-    stationary: float = 1e-3
-    shift_ratio: float = 0.1
+    stationary: float = HALLUCINATED_GRAD_FRACTION
+    shift_ratio: float = HALLUCINATED_SHIFT_RATIO
     plateau_shift_ratio: float = 0.15
     rest_slope_ratio: float = 0.1
     slope_ratio: float = 0.3

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samirage.criteria import HALLUCINATED_GRAD_FRACTION, HALLUCINATED_SHIFT_RATIO
 from samirage.sam.reductions import BATCHED, SINGLE, Reductions
 
 
@@ -193,8 +194,8 @@ def is_at_hallucinated_point(
     grad_norm: Tensor,
     early_grad_norm: Tensor,
     *,
-    max_shift_ratio: float = 0.1,
-    min_grad_fraction: float = 1e-3,
+    max_shift_ratio: float = HALLUCINATED_SHIFT_RATIO,
+    min_grad_fraction: float = HALLUCINATED_GRAD_FRACTION,
 ) -> Tensor:
     """Tell where the shifted gradient vanishes although the gradient does not: `r` is small and `‖g‖` is not.
 

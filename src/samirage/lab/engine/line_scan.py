@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samirage.criteria import HALLUCINATED_GRAD_FRACTION, HALLUCINATED_SHIFT_RATIO
 from samirage.lab.engine.stacked import AbstractMembers
-from samirage.lab.results.constants import HALLUCINATED_GRAD_FRACTION, HALLUCINATED_SHIFT_RATIO
 from samirage.sam import is_at_hallucinated_point, norm, perturb, step_figures
 
 

@@ -7,16 +7,10 @@ by is stored with it; see `JUDGED_BY`.
 from collections.abc import Mapping
 from typing import Final
 
+from samirage.criteria import HALLUCINATED_GRAD_FRACTION, HALLUCINATED_SHIFT_RATIO
+
 END_FRACTION: Final = 0.05
 """Share of the steps over whose medians the state at the end is taken, and the state early in the run."""
-
-HALLUCINATED_SHIFT_RATIO: Final = 0.1
-"""Shift ratio `‖g⁺‖/‖g‖` at the end below which the shifted gradient vanishes: a run is then at a hallucinated point,
-if its gradient does not vanish too. A round number between stalled and healthy runs; see the figure of the shift ratio
-in study `mnist`."""
-
-HALLUCINATED_GRAD_FRACTION: Final = 1e-3
-"""Share of the early gradient norm that the gradient norm at the end must exceed for the gradient not to vanish."""
 
 POLISHED_SHIFT_RATIO: Final = 1e-5
 """Largest shift ratio of a point that was polished (study `points`, and Figure 3 of arXiv 2509.21818)."""

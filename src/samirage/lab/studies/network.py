@@ -20,11 +20,12 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from samirage.criteria import HALLUCINATED_SHIFT_RATIO
 from samirage.errors import require
 from samirage.lab.engine.models import MLP, cross_entropy
 from samirage.lab.results.claims import DETERMINISTIC, Claim, Relation
 from samirage.lab.results.config import StudyConfig
-from samirage.lab.results.constants import HALLUCINATED_SHIFT_RATIO, POLISHED_SHIFT_RATIO
+from samirage.lab.results.constants import POLISHED_SHIFT_RATIO
 from samirage.lab.studies.base import AbstractSeededStudy, Cell
 from samirage.lab.tasks.mnist import Digits
 from samirage.landscape import Mark, Objective, ascent_line, plane, random_plane, scan

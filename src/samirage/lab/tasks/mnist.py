@@ -12,17 +12,13 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from samirage.criteria import HALLUCINATED_GRAD_FRACTION, HALLUCINATED_SHIFT_RATIO
 from samirage.errors import UserError
 from samirage.lab.data import datasets as data
 from samirage.lab.engine.ensemble import Recipe, train
 from samirage.lab.engine.models import LOSSES, MLP
 from samirage.lab.engine.stacked import AbstractStack, stack
-from samirage.lab.results.constants import (
-    END_FRACTION,
-    HALLUCINATED_GRAD_FRACTION,
-    HALLUCINATED_SHIFT_RATIO,
-    JUDGED_BY,
-)
+from samirage.lab.results.constants import END_FRACTION, JUDGED_BY
 from samirage.sam import is_at_hallucinated_point
 from samirage.sam.medians import median
 

@@ -16,15 +16,11 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from samirage.criteria import HALLUCINATED_GRAD_FRACTION, HALLUCINATED_SHIFT_RATIO
 from samirage.lab.engine.ensemble import Recipe, train
 from samirage.lab.engine.models import LOSSES
 from samirage.lab.engine.stacked import AbstractStack, stack
-from samirage.lab.results.constants import (
-    END_FRACTION,
-    HALLUCINATED_GRAD_FRACTION,
-    HALLUCINATED_SHIFT_RATIO,
-    JUDGED_BY,
-)
+from samirage.lab.results.constants import END_FRACTION, JUDGED_BY
 from samirage.lab.tasks.mnist import LEARNING_RATES, Digits
 from samirage.landscape import Objective
 from samirage.points import Certificate, certify, polish
