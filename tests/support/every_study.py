@@ -46,7 +46,7 @@ def failures(name, place):
         (study,) = create([name], "smoke", {"device": "cuda", "threads": 1})
         folder = RunFolder(place)
         failed = reproduce([study], folder, command=f"samirage reproduce {name} --scale smoke --device cuda")
-        wrong = [f"{outcome.work.name}: {outcome.error}" for outcome in failed]
+        wrong = [f"{outcome.task.name}: {outcome.error}" for outcome in failed]
         missing = {cell.name for cell in study.cells()} - set(folder.finished(name))
         assert len(missing) == len(wrong)
         return wrong

@@ -41,8 +41,10 @@ def results(study):
 def test_the_suite_has_every_class_and_at_least_twelve_runs(study):
     runs = [*POINTS, *networks(100)]
     assert len({run.name for run in runs}) == len(runs) == len(study.cells()) >= 12
-    # That nothing can be said is no class; an inactive optimizer is a matter of the loop, not of the run.
-    assert {run.truth for run in runs} == set(Status) - {Status.UNDECIDED, Status.INACTIVE}
+    # That nothing can be said is no class; an inactive optimizer is a matter of the loop, not of the run. SAM leaves a
+    # hallucinated maximizer, so that no run stays at one: certificates find them.
+    untold = {Status.UNDECIDED, Status.INACTIVE, Status.HALLUCINATED_MAXIMIZER}
+    assert {run.truth for run in runs} == set(Status) - untold
 
 
 @pytest.mark.parametrize("run", POINTS, ids=lambda run: run.name)

@@ -169,7 +169,7 @@ def test_a_failing_cell_is_reported_and_the_sweep_goes_on(tmp_path, monkeypatch)
     monkeypatch.setattr(study, "run", run)
     folder = RunFolder(tmp_path)
     failures = reproduce([study], folder, command="command")
-    assert [(f.work.name, f.error) for f in failures] == [("mnist/sam-rho10", "RuntimeError: out of memory")]
+    assert [(f.task.name, f.error) for f in failures] == [("mnist/sam-rho10", "RuntimeError: out of memory")]
     assert folder.finished("mnist") == ["sgd", "switch-rho10"]
 
 
