@@ -117,7 +117,7 @@ def test_a_study_that_is_stored_later_appears_everywhere(fresh, monkeypatch):
         fresh.manifest("fresh")["started"][:10],
     ):
         assert part in page
-    assert results.figures()["fresh"].startswith("<svg xmlns=")
+    assert results.figures()["fresh"].startswith("<svg ")
     assert "| refuted \\| in this run | ≥ 0.5 | 0.25 ± 0.10 | 2 |" in caveats.fails_block()
     assert caveats.not_comparable_block() == ["- [Batch size](results.md#fresh): of another size: toy"]
     assert choosing.further_block() == [f"- [Batch size](results.md#fresh): {reading.question}"]

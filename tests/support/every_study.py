@@ -30,7 +30,7 @@ def pretended_gpu():
     with pytest.MonkeyPatch.context() as patch, Accelerator(may_wait=True):
         introduce(patch)
         patch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)  # the laboratory has to set it
-        for module in ("work", "train"):
+        for module in ("sweep.run_task", "tasks.train"):
             patch.setattr(f"samirage.lab.{module}.compute", compute_on_device)
         yield
 
