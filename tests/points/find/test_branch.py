@@ -105,7 +105,7 @@ def test_a_member_of_a_manifold_is_followed_along_its_ray():
 
 def test_products_alone_follow_the_same_branch(monkeypatch):
     dense = branch(WELL, POINT, rho=1.5, rho_range=(1.4, 1.6))
-    monkeypatch.setattr(sys.modules["samirage.points.branch"], "DENSE_DIM", 0)
+    monkeypatch.setattr(sys.modules["samirage.points.find.branch"], "DENSE_DIM", 0)
     free = branch(WELL, POINT, rho=1.5, rho_range=(1.4, 1.6))
     for a, b in ((dense, 0), (dense, -1)):
         assert torch.allclose(a.x[b], free.x[b], atol=1e-7)
