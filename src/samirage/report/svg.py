@@ -10,9 +10,9 @@ import io
 import json
 import re
 from collections.abc import Mapping
+from xml.dom.minidom import parseString
 from xml.etree import ElementTree
 
-from markupsafe import escape
 from matplotlib.figure import Figure
 from scour.scour import sanitizeOptions, scourString
 
@@ -69,10 +69,13 @@ def to_inline_svg(
             f"@media (prefers-color-scheme:dark){{svg{{{dark};background:{PAPER[1]}}}}}"
         )
         root.insert(0, style)
-    text = scourString(ElementTree.tostring(root, encoding="unicode"), _OPTIONS).partition("<svg ")[2]
-    # What is written in a plot must not look like an attribute to those who rewrite attributes (`report.sharing`).
-    text = re.sub(r">[^<]+<", lambda found: found[0].replace('"', "&quot;"), text)
-    return f'<svg role="img" aria-label="{escape(label)}" {text.strip()}'
+    small = parseString(scourString(ElementTree.tostring(root, encoding="unicode"), _OPTIONS)).documentElement
+    assert small is not None  # for the type checker: a document that was read has a root
+    small.setAttribute("role", "img")
+    small.setAttribute("aria-label", label)
+    # Written again, since scour quotes attributes with either quote, and `report.sharing` reads double ones. What is
+    # written in a plot must not look like an attribute to it.
+    return re.sub(r">[^<]+<", lambda found: found[0].replace('"', "&quot;"), small.toxml())
 
 
 def natural_width(svg: str) -> int:
