@@ -71,9 +71,9 @@ def test_search_finds_claims_sections_and_cells(desk: webdriver.Chrome, stored_p
     assert 0 < len(fitting) < len(claims)
     assert [row.find_element(By.TAG_NAME, "th").text for row in seen(desk, "table.all .row")] == fitting
     assert said.startswith(f"Found for “GUARD”: {len(fitting)} of {len(claims)} claims, ")
-    said = search(desk, "jump")
+    said = search(desk, "guard+switch")
     assert [section.get_attribute("id") for section in seen(desk, "section.study")] == ["wells"]
-    assert [item.text for item in seen(desk, ".cells li")] == ["jump"]
+    assert [item.text for item in seen(desk, ".cells li")] == ["guard+switch"]
     assert said.endswith(f" claims, 1 of 3 studies, 1 of {cells} cells.")
     assert seen(desk, '[data-nothing="claims"]')
     desk.find_element(By.ID, "query").send_keys(Keys.ESCAPE)

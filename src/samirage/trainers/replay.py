@@ -15,6 +15,7 @@ class Replay(Generic[T]):
     """The micro-batches of one step, kept by `remember` during pass 1, and run again by `second_pass`.
 
     Example:
+        >>> import torch
         >>> w = torch.tensor([1.0], requires_grad=True)
         >>> optimizer, replay = SAM(torch.optim.SGD([w], lr=0.1), rho=0.5), Replay()
         >>> def run(x, last=True):
