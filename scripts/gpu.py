@@ -230,7 +230,7 @@ def conclude(out: Path, device: str, scale: str) -> str | None:
             run.write_claims(name, study.claims(finished, command))
             run.write_reading(name, study.reading(finished))
         if run.studies():
-            pack_run.main([str(run.path), str(out / "packed")])
+            pack_run.pack_run(run, RunFolder(out / "packed"))
     except Exception as error:  # the parts are stored, whatever is wrong with their sum
         return f"the run could not be packed: {type(error).__name__}: {error}"
     return None

@@ -39,7 +39,7 @@ def test_what_a_row_says_to_change_stands_in_a_file_that_it_names():
     rows = re.findall(r"^\| .+? \| (.+?) \|", part("Where to change what"), re.MULTILINE)
     sought = 0
     for row in rows:
-        paths = [PACKAGE / name for name in re.findall(r"`([\w/.]+)`", row) if "/" in name]
+        paths = [PACKAGE / name for name in re.findall(r"`([\w/.]+)`", row) if "/" in name or name.endswith(".py")]
         text = "".join(path.read_text(encoding="utf-8") for path in paths if path.is_file())
         text += "".join(
             file.read_text(encoding="utf-8") for path in paths if path.is_dir() for file in path.glob("*.py")
